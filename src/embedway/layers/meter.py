@@ -1,0 +1,97 @@
+"""Write one ledger line and the metrics for every request, whatever its end.
+
+Topmost layer: refusals, failures and (later) cache hits are counted too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from embedway.clock import Clock
+from embedway.errors import EmbedError
+from embedway.ledger import UsageLine
+from embedway.types import Attempt, Embedder, EmbedRequest, EmbedResponse
+
+CALLER_GONE = 499  # nginx's number for a caller who hung up
+
+
+class Book(Protocol):
+    """Takes ledger lines. Must not block and must not fail the request."""
+
+    def add(self, line: UsageLine) -> None: ...
+
+
+class Count(Protocol):
+    """Counts a line in the metrics."""
+
+    def __call__(self, line: UsageLine, /) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Meter:
+    """Passes everything through and writes down what happened."""
+
+    inner: Embedder
+    book: Book = field(repr=False)
+    count: Count = field(repr=False)
+    prices: Mapping[str, int] = field(repr=False)
+    """Canonical model name to list price, in picodollars per token; holds every known model."""
+    canonical: Callable[[str], str] = field(repr=False)
+    clock: Clock = field(repr=False)
+
+    async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
+        started = self.clock.monotonic()
+        try:
+            response = await self.inner(request)
+        except EmbedError as error:
+            self._write(request, started, error.status, error.code, error.attempts)
+            raise
+        except asyncio.CancelledError:
+            self._write(request, started, CALLER_GONE, "caller_gone")
+            raise
+        except Exception:
+            self._write(request, started, 500, "internal_error")
+            raise
+        self._write(request, started, 200, None, response.attempts, response)
+        return response
+
+    def _write(
+        self,
+        request: EmbedRequest,
+        started: float,
+        status: int,
+        code: str | None,
+        attempts: tuple[Attempt, ...] = (),
+        response: EmbedResponse | None = None,
+    ) -> None:
+        call, seconds = request.call, self.clock.monotonic() - started
+        params = response.params if response else request.params
+        embeddings = response.embeddings if response else ()
+        model = self.canonical(params.model)
+        known = model if model in self.prices else "unknown"
+        tried = attempts[-1].provider if attempts else None
+        tokens = sum(embedding.tokens for embedding in embeddings)
+        line = UsageLine(
+            id=call.id,
+            created_ms=int((self.clock.now() - seconds) * 1000),
+            key_id=call.grant.key_id,
+            model=known,
+            provider=embeddings[0].source if embeddings else tried,
+            inputs=len(request.inputs),
+            tokens=tokens,
+            cost=sum(embedding.cost for embedding in embeddings),
+            market_cost=tokens * self.prices.get(model, 0),
+            latency_ms=round(seconds * 1000),
+            status=status,
+            code=code,
+            user=call.user,
+            tags=call.tags,
+            trace=call.trace,
+            app=call.app,
+            is_byok=any(attempt.credential_type == "byok" for attempt in attempts),
+        )
+        self.book.add(line)
+        self.count(line)

@@ -1,0 +1,172 @@
+"""What the adapters of all providers share in reading an answer: tokens, shares, and refusals.
+
+A provider's file says where its fields stand; this one says what they mean to us.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from embedway.errors import (
+    UpstreamError,
+    UpstreamInputTooLong,
+    UpstreamModelNotFound,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamUnauthorized,
+    UpstreamUnavailable,
+)
+from embedway.provider import Deployment, HttpResponse
+from embedway.tokens import estimate_tokens, share_tokens
+from embedway.types import Embedding, EmbedRequest, Input, Vector
+
+_LONGEST_MESSAGE = 500
+_LONGEST_WAIT_S = 86_400.0
+# Providers have no common code for a text that is too long; these are their words, lower-cased:
+# OpenAI, vLLM ("maximum context length"), Ollama ("exceeds the context length"), Mistral ("too many
+# tokens"), Cohere and Voyage ("too long", "max allowed tokens"), Titan ("too many input tokens"),
+# Cohere on Bedrock ("expected maxLength: 2048"), TEI ("must have less than 512 tokens"), Google
+# ("the input token count (9000) exceeds the maximum number of tokens allowed"), llama.cpp
+# ("too large to process"), and this gateway ("takes at most 8192 tokens").
+_TOO_LONG = re.compile(
+    r"context length|too many (input )?tokens|max(imum)?( allowed)? tokens|too long"
+    r"|max_tokens_per_request|token limit|longer than the maximum"
+    r"|takes at most \d+ tokens|too large to process"
+    r"|expected maxlength|must have less than \d+ (tokens|characters)|input token count",
+    re.IGNORECASE,
+)
+
+
+def embeddings(
+    request: EmbedRequest,
+    deployment: Deployment,
+    vectors: Sequence[Vector],
+    tokens: int | Sequence[int] | None,
+    truncated: frozenset[int] = frozenset(),
+) -> tuple[Embedding, ...]:
+    """One embedding for each vector, in the order of the inputs.
+
+    tokens: the sum the provider reported (it is shared out by estimated length), a count for each
+    input, or None where it reported nothing (each is estimated, and says so).
+    truncated: positions of inputs that the provider cut.
+    A vector too few or too many is for `upstream.py` to refuse, for all providers alike.
+    """
+    lengths = [_length(value) for value in request.inputs]
+    # Voyage has reported 0 for a real call: no input has no tokens, so 0 is no report.
+    if isinstance(tokens, int) and tokens > 0:
+        counts, is_estimated = share_tokens(tokens, lengths), False
+    elif isinstance(tokens, Sequence) and _are_counts(tokens, len(lengths)):
+        counts, is_estimated = list(tokens), False
+    else:
+        counts, is_estimated = lengths, True
+    counts += [0] * (len(vectors) - len(counts))
+    texts = [*request.inputs, *[""] * (len(vectors) - len(request.inputs))]
+    return tuple(
+        Embedding(
+            vector,
+            count,
+            deployment.name,
+            _cost(text, count, deployment),
+            is_estimated,
+            position in truncated,
+        )
+        for position, (vector, count, text) in enumerate(zip(vectors, counts, texts, strict=False))
+    )
+
+
+def in_order(vectors: Sequence[Vector], indexes: Sequence[int | None]) -> list[Vector]:
+    """The vectors by their indexes; as they came where no index was given at all.
+
+    Raises ValueError if indexes are missing, doubled or foreign.
+    """
+    expected = list(range(len(vectors)))
+    if all(index is None for index in indexes) or list(indexes) == expected:
+        return list(vectors)
+    if sorted(index for index in indexes if index is not None) != expected:
+        raise ValueError("its indexes are not 0 to n-1, each once")
+    by_index = dict(zip(indexes, vectors, strict=True))
+    return [by_index[position] for position in expected]
+
+
+def refusal(
+    deployment: Deployment,
+    response: HttpResponse,
+    told: str | None,
+    *,
+    retry_after_s: float | None = None,
+    as_status: int | None = None,
+) -> UpstreamError:
+    """The error that an answer other than 2xx stands for, by its status.
+
+    told: the provider's own words. retry_after_s: where the body says how long to wait; the
+    headers are read here. as_status: the status that the body's words amount to, where the answer
+    came with another.
+    """
+    name, given = deployment.name, response.status
+    status = given if as_status is None else as_status
+    told = (told or "its answer has no message")[:_LONGEST_MESSAGE]
+    wait = retry_after(response.headers) if retry_after_s is None else retry_after_s
+    if status in (401, 402, 403):
+        return UpstreamUnauthorized(
+            f"{name} refused this gateway's credential (HTTP {given}). "
+            "The operator must check the account.",
+            provider=name,
+            upstream_status=given,
+        )
+    if status == 429:
+        return UpstreamRateLimited(
+            f"{name} limits this gateway's account: {told}",
+            provider=name,
+            upstream_status=given,
+            retry_after_s=wait,
+        )
+    # 408 and 409 pass; 424, 498 and 499 are a backend's, a filter's and a cancelled call.
+    if status >= 500 or status in (408, 409, 424, 498, 499) or status < 400:
+        return UpstreamUnavailable(
+            f"{name} failed (HTTP {given}): {told}",
+            provider=name,
+            upstream_status=given,
+            retry_after_s=wait,
+        )
+    kind = UpstreamRejected
+    if status == 404:
+        kind = UpstreamModelNotFound
+    elif _TOO_LONG.search(told):
+        kind = UpstreamInputTooLong
+    return kind(
+        f"{name} refused the request (HTTP {given}): {told}", provider=name, upstream_status=given
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds); None if not said."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * scale
+        except ValueError:
+            continue
+        if 0 <= seconds <= _LONGEST_WAIT_S:
+            return seconds
+    return None
+
+
+def header_count(headers: Mapping[str, str], name: str) -> int | None:
+    """The whole number in a header; None if there is none."""
+    text = headers.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+def _cost(value: Input, tokens: int, deployment: Deployment) -> int:
+    """Picodollars. Vertex, the only one that bills characters, does not count white space."""
+    if not deployment.price_per_character or not isinstance(value, str):
+        return tokens * deployment.price
+    return sum(not one.isspace() for one in value) * deployment.price_per_character
+
+
+def _are_counts(tokens: Sequence[int], inputs: int) -> bool:
+    return len(tokens) == inputs and min(tokens) >= 0 and any(tokens)
+
+
+def _length(value: Input) -> int:
+    return estimate_tokens(value) if isinstance(value, str) else len(value)

@@ -1,0 +1,90 @@
+"""The catalogue as callers see it: `GET /v1/models` and its variants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from embedway.catalog import Model
+from embedway.gateway import Gateway
+from embedway.money import usd_text
+from embedway.server.wire import MAX_INPUTS
+from embedway.types import Space
+
+
+def describe(gateway: Gateway, model: Model) -> dict[str, Any]:
+    """One entry: OpenAI's fields, the AI gateway's, and ours."""
+    dimensions = model.dimensions
+    entry: dict[str, Any] = {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.creator,
+        "name": model.name,
+        "description": model.description,
+        "type": "embedding",
+        "context_window": model.max_input_tokens,
+        "pricing": {"input": usd_text(gateway.prices[model.id])},
+        "dimensions": {
+            "default": dimensions.default,
+            "allowed": list(dimensions.allowed)
+            or {"min": dimensions.minimum, "max": dimensions.maximum},
+        },
+        "input_types": list(model.input_types),
+        "max_inputs": MAX_INPUTS,
+        "normalised": model.normalised,
+        "space": str(Space(model.space_name, dimensions.default, model.revision or "")),
+        "available": model.id in gateway.accounts,
+        "providers": list(gateway.accounts.get(model.id, ())),
+    }
+    dates = [offer.shutdown_date for offer in model.offers if offer.shutdown_date]
+    if dates and not model.live_offers:
+        entry["shutdown_date"] = max(dates).isoformat()
+    return entry
+
+
+def list_models(gateway: Gateway) -> dict[str, Any]:
+    """`GET /v1/models`: the whole catalogue; `available` says what can be asked for here."""
+    return {
+        "object": "list",
+        "data": [describe(gateway, model) for model in gateway.directory.catalog.models],
+    }
+
+
+def get_model(gateway: Gateway, name: str) -> dict[str, Any]:
+    """`GET /v1/models/{id}`. Raises ModelNotFound."""
+    return describe(gateway, gateway.directory.look_up(name).model)
+
+
+def list_endpoints(gateway: Gateway, name: str) -> dict[str, Any]:
+    """`GET /v1/models/{creator}/{model}/endpoints`: the deployments. Raises ModelNotFound.
+
+    `status` is 0 for a deployment in use, as in the AI gateway's page.
+    """
+    model = gateway.directory.look_up(name).model
+    price = usd_text(gateway.prices[model.id])
+    return {
+        "data": {
+            "id": model.id,
+            "name": model.name,
+            "created": model.created,
+            "description": model.description,
+            "architecture": {
+                "tokenizer": model.tokenizer,
+                "modality": "text->embedding",
+                "input_modalities": ["text"],
+                "output_modalities": ["embedding"],
+            },
+            "endpoints": [
+                {
+                    "name": f"{account} | {model.id}",
+                    "model_name": model.name,
+                    "context_length": model.max_input_tokens,
+                    "pricing": {"prompt": price, "completion": "0"},
+                    "provider_name": account,
+                    "supported_parameters": ["dimensions", "encoding_format", "user"],
+                    "status": 0,
+                }
+                for account in gateway.accounts.get(model.id, ())
+            ],
+        }
+    }

@@ -1,0 +1,142 @@
+"""Serves the application with uvicorn: socket, signals, start and stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import uvicorn
+from msgspec import Struct
+
+from embedway.origins import Origins
+from embedway.runtime import Runtime, open_runtime
+from embedway.server.app import App
+from embedway.server.auth import is_loopback
+
+_BACKLOG = 2048
+_KEEP_ALIVE_S = 75  # nginx's default; longer than the 60 s after which most clients drop one
+
+
+class ListenError(ValueError):
+    """The address cannot be listened on. The message says what to do."""
+
+
+class Ready(Struct, frozen=True):
+    """The server accepts connections at `url`."""
+
+    url: str
+    runtime: Runtime
+    is_open: bool
+    """Whether no key was ever made, so that every loopback caller is let in."""
+
+
+def serve(loaded: Origins, on_ready: Callable[[Ready], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then finish the requests in flight.
+
+    Raises ListenError, and what `open_runtime` raises.
+    """
+    settings = loaded.settings
+    logging.basicConfig(
+        level=settings.log.level.upper(), format="%(levelname)s %(name)s %(message)s"
+    )
+    host, port = parse_address(settings.server.listen)
+    with bind(host, port) as listener:
+        app = App(lambda: open_runtime(settings), is_loopback_only=is_loopback(host))
+        config = uvicorn.Config(
+            app,
+            loop="auto",
+            http="httptools",
+            ws="none",
+            lifespan="off",  # opened in `_Server.startup`, where a failure keeps its class
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,  # nothing here believes what a header says of the peer
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(settings.server.drain_s),
+            backlog=_BACKLOG,
+        )
+        server = _Server(config, app, on_ready, _url(host, listener.getsockname()[1]))
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Opens the runtime before it listens, and closes it after the last answer."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: App, on_ready: Callable[[Ready], None], url: str
+    ) -> None:
+        super().__init__(config)
+        self._app = app
+        self._on_ready = on_ready
+        self._url = url
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Both signals stop the server; uvicorn's own would raise them again at the end, so that a
+        drained stop would look like a crash."""
+        is_main = threading.current_thread() is threading.main_thread()
+        signals = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+        before = [(one, signal.signal(one, self.handle_exit)) for one in signals]
+        try:
+            yield
+        finally:
+            for one, handler in before:
+                signal.signal(one, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        runtime = await self._app.start()
+        is_open = await self._app.is_open()
+        if not is_open and not await self._app.has_keys():
+            await self._app.stop()
+            raise ListenError(
+                f"{self._url} is not a loopback address, and there is no key yet. Create one "
+                "with 'embedway keys create NAME', or listen on 127.0.0.1"
+            )
+        await super().startup(sockets)
+        self._on_ready(Ready(self._url, runtime, is_open))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self._app.stop()
+
+
+def parse_address(listen: str) -> tuple[str, int]:
+    """Host and port of `host:port`, `[::1]:port`, or a host alone. Raises ListenError."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")):
+        host, port = listen, "1536"
+    try:
+        number = int(port)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 65_535 or not host:
+        raise ListenError(
+            f"server.listen is {listen!r}; it must be an address and a port, such as 127.0.0.1:1536"
+        )
+    return host.strip("[]"), number
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ListenError."""
+    with suppress(ValueError):
+        host = str(ipaddress.ip_address(host))
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        hint = "; is embedway already running? Choose another with --port"
+        taken = hint if "in use" in str(error).lower() else ""
+        raise ListenError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}{taken}"
+        ) from None
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

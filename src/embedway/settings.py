@@ -1,0 +1,171 @@
+"""What an operator can set, with defaults, units and meanings. `origins.py` reads the values.
+
+Units stand in the names (`_s`, `_bytes`, `_inputs`). `docs/settings.md` is generated from here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from embedway.secret import Secret
+
+__all__ = [
+    "AccountSettings",
+    "LocalSettings",
+    "LogSettings",
+    "ModelSettings",
+    "ServerSettings",
+    "Settings",
+]
+
+_Count = Annotated[int, Meta(ge=1)]
+ResponseMetadata = Literal["both", "gateway", "gateflow", "none"]
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP server."""
+
+    listen: Annotated[
+        str, Meta(description="Address and port. Any but a loopback address needs a key first.")
+    ] = "127.0.0.1:1536"
+    cors_origins: Annotated[
+        tuple[str, ...], Meta(description="Web origins that may call from a browser; none.")
+    ] = ()
+    response_metadata: Annotated[
+        ResponseMetadata, Meta(description="Which extension blocks an answer carries.")
+    ] = "both"
+    max_body_bytes: Annotated[
+        int,
+        # 2,048 texts of 300,000 tokens in all are some 1.5 MB; nginx allows 1 MiB, node's
+        # body-parser 100 KB, OpenAI refuses by tokens long before.
+        Meta(ge=1024, description="The longest request body read; longer ones get 413."),
+    ] = 10 * 2**20
+    max_header_bytes: Annotated[
+        int,
+        # nginx 32 KiB (4 x 8), Envoy 60 KiB, node.js 16 KiB, Apache 8 KiB a line.
+        Meta(ge=1024, description="The longest head of a request; longer ones get 431."),
+    ] = 32 * 2**10
+    max_headers: Annotated[int, Meta(ge=10, description="The most header fields.")] = 100
+    request_timeout_s: Annotated[
+        float, Meta(gt=0, description="How long one request may take in all.")
+    ] = 60.0
+    drain_s: Annotated[
+        float, Meta(ge=0, description="How long requests in flight may go on after SIGTERM.")
+    ] = 30.0
+
+
+class LocalSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model in this process."""
+
+    enabled: Annotated[bool, Meta(description="Whether local/wordllama-256 is served.")] = True
+    batch_inputs: Annotated[
+        int, Meta(ge=1, description="The most texts embedded in one go, over all callers.")
+    ] = 64
+    queue_inputs: Annotated[
+        int, Meta(ge=2048, description="The most texts waiting; more get 503.")
+    ] = 65_536
+
+
+class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written to standard error. Texts and credentials never are."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="`info` writes one line per request."),
+    ] = "warning"
+
+
+class AccountSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One account at a provider: `[providers.NAME]`."""
+
+    kind: Annotated[
+        str | None, Meta(description="The provider's API; default: the table's name.")
+    ] = None
+    base_url: Annotated[
+        str | None, Meta(description="What the provider's own SDK calls its base URL.")
+    ] = None
+    api_key: Annotated[
+        Secret | None, Meta(description="The credential, best as `${NAME}` of a variable.")
+    ] = None
+    api_key_file: Annotated[str | None, Meta(description="A file holding the credential.")] = None
+    private: Annotated[bool, Meta(description="Allows plain http and private addresses.")] = False
+    models: Annotated[
+        dict[str, str], Meta(description="Our model = the name the account knows it by.")
+    ] = {}
+    max_inputs: Annotated[
+        _Count | None, Meta(description="Most inputs in one upstream request.")
+    ] = None
+    api_version: Annotated[
+        str, Meta(description="Azure: the `api-version` of the deployments path; none: v1.")
+    ] = ""
+    access_token: Annotated[
+        Secret | None, Meta(description="Azure, Vertex: a bearer token in place of a key.")
+    ] = None
+    project: Annotated[str, Meta(description="Vertex: the project's id.")] = ""
+    location: Annotated[str, Meta(description="Vertex: such as `us-central1` or `global`.")] = ""
+    credentials_file: Annotated[
+        str | None, Meta(description="Vertex: the service account's JSON file.")
+    ] = None
+    region: Annotated[str, Meta(description="Bedrock: such as `us-east-1`.")] = ""
+    access_key_id: Annotated[str, Meta(description="Bedrock: the id of an access key.")] = ""
+    secret_access_key: Annotated[Secret | None, Meta(description="Bedrock: its secret.")] = None
+    session_token: Annotated[Secret | None, Meta(description="Bedrock: with both above.")] = None
+
+
+class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A name of your own: `[models.NAME]`, for a model of the catalogue or one you serve."""
+
+    model: Annotated[
+        str | None, Meta(description="The model of the catalogue that the name stands for.")
+    ] = None
+    dimensions: Annotated[
+        _Count | None, Meta(description="The width of a model that no catalogue knows.")
+    ] = None
+    matryoshka: Annotated[
+        bool, Meta(description="Whether its shorter vectors are its first numbers, renormalised.")
+    ] = False
+    max_input_tokens: Annotated[
+        int, Meta(ge=1, description="The most tokens of one input, likewise.")
+    ] = 8192
+    price_usd_per_million_tokens: Annotated[
+        str, Meta(description="What a million of its tokens costs, as text.")
+    ] = "0"
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    home: Annotated[str, Meta(description="The folder of the database and other state.")]
+    server: ServerSettings = ServerSettings()
+    local: LocalSettings = LocalSettings()
+    log: LogSettings = LogSettings()
+    providers: dict[str, AccountSettings] = {}
+    models: dict[str, ModelSettings] = {}
+
+    @property
+    def home_path(self) -> Path:
+        """`home` as a path, `~` expanded."""
+        return Path(self.home).expanduser()
+
+
+CREDENTIAL_NAMES: dict[str, tuple[str, ...]] = {
+    # The names that the providers' own SDKs read, the first one set wins. Vercel's and Azure's are
+    # not here: the one is what our own callers use, the other needs the names of deployments.
+    "openai": ("OPENAI_API_KEY",),
+    "google": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    "cohere": ("CO_API_KEY", "COHERE_API_KEY"),
+    "mistral": ("MISTRAL_API_KEY",),
+    "voyage": ("VOYAGE_API_KEY",),
+    "jina": ("JINA_API_KEY",),
+    "nomic": ("NOMIC_API_KEY",),
+    "together": ("TOGETHER_API_KEY",),
+    "fireworks": ("FIREWORKS_API_KEY",),
+    "deepinfra": ("DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"),
+    "nvidia": ("NVIDIA_API_KEY",),
+    "openrouter": ("OPENROUTER_API_KEY",),
+    "bedrock": ("AWS_BEARER_TOKEN_BEDROCK",),
+}
+"""Environment variables that hold a provider's credential, so that no file is needed."""

@@ -1,0 +1,133 @@
+"""The usage book: one row for each request of a caller.
+
+`add` only appends to a queue. One thread writes what gathers within a moment in one transaction, so
+that a commit is shared and the thread wakes once for many lines; whoever reads waits for the lines
+before him and cuts that moment short.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import Any
+
+import orjson
+from sqlalchemy import Engine, Select, func, insert, select
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from embedway.ledger import UsageLine
+from embedway.store.database import USAGE, StoreError
+
+_LINES_PER_COMMIT = 1000
+_LIFE_SIGN_S = 1.0
+_GATHER_S = 0.02
+"""How long the writer waits for more lines: what a killed process may lose of this book."""
+_log = logging.getLogger("embedway.books")
+
+
+class UsageBook:
+    """Keeps usage lines. `close()` writes what is left."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lines: deque[UsageLine] = deque()
+        self._readers: deque[threading.Event] = deque()
+        self._work = threading.Event()
+        """There is something to write."""
+        self._haste = threading.Event()
+        """Somebody waits for it."""
+        self._is_closed = False
+        self.lost = 0
+        """Lines that could not be written."""
+        self._writer = threading.Thread(target=self._write_all, name="embedway-books", daemon=True)
+        self._writer.start()
+
+    def add(self, line: UsageLine) -> None:
+        """Write *line* soon. Never blocks, never fails."""
+        self._lines.append(line)
+        if not self._work.is_set():  # waking the thread for every line would cost more than it does
+            self._work.set()
+
+    def find(self, id: str) -> UsageLine | None:
+        """The line of that id. Blocking. Raises StoreError."""
+        rows = self._read(select(USAGE).where(USAGE.c.id == id))
+        return _line(rows[0]) if rows else None
+
+    def last_error(self, provider: str) -> UsageLine | None:
+        """The newest request that this account failed. Blocking. Raises StoreError."""
+        failed = (USAGE.c.provider == provider) & USAGE.c.code.is_not(None)
+        rows = self._read(select(USAGE).where(failed).order_by(USAGE.c.created_ms.desc()).limit(1))
+        return _line(rows[0]) if rows else None
+
+    def total_cost(self, key_id: str) -> int:
+        """Picodollars billed to a key so far. Blocking. Raises StoreError."""
+        total = func.sum(USAGE.c.cost).label("total")
+        return int(self._read(select(total).where(USAGE.c.key_id == key_id))[0]["total"] or 0)
+
+    def _read(self, statement: Select[Any]) -> list[dict[str, Any]]:
+        self.flush()
+        try:
+            with self._engine.connect() as connection:
+                return [dict(row) for row in connection.execute(statement).mappings()]
+        except SQLAlchemyError as error:
+            raise StoreError(f"the usage book cannot be read: {type(error).__name__}") from None
+
+    def flush(self) -> None:
+        """Wait until every line added before this call is written."""
+        done = threading.Event()
+        self._readers.append(done)
+        self._haste.set()
+        self._work.set()
+        while not done.wait(_LIFE_SIGN_S) and self._writer.is_alive():
+            pass
+
+    def close(self) -> None:
+        """Write what is left and stop the thread."""
+        self._is_closed = True
+        self._haste.set()
+        self._work.set()
+        self._writer.join()
+
+    def _write_all(self) -> None:
+        is_open = True
+        while is_open:
+            self._work.wait()
+            self._haste.wait(_GATHER_S)
+            # Cleared before anything is looked at: what comes from here on sets them again.
+            self._work.clear()
+            self._haste.clear()
+            is_open = not self._is_closed
+            readers = [self._readers.popleft() for _ in range(len(self._readers))]
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            for start in range(0, len(lines), _LINES_PER_COMMIT):
+                self._write([_row(line) for line in lines[start : start + _LINES_PER_COMMIT]])
+            for reader in readers:
+                reader.set()
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(USAGE), rows)
+        except OperationalError as error:  # locked for long, or the disk is full: true of all rows
+            self._lose(rows, error)
+        except Exception as error:  # whatever it is, the thread must live on
+            if len(rows) == 1:
+                self._lose(rows, error)
+                return
+            for row in rows:  # one bad row must not take the others with it
+                self._write([row])
+
+    def _lose(self, rows: list[dict[str, Any]], error: Exception) -> None:
+        self.lost += len(rows)
+        _log.error("%d usage lines were not written: %s", len(rows), type(error).__name__)
+
+
+def _row(line: UsageLine) -> dict[str, Any]:
+    row = {field: getattr(line, field) for field in UsageLine.__struct_fields__}
+    row["tags"] = orjson.dumps(line.tags).decode()
+    return row
+
+
+def _line(row: dict[str, Any]) -> UsageLine:
+    return UsageLine(**{**row, "tags": tuple(orjson.loads(row["tags"]))})

@@ -1,0 +1,158 @@
+"""The keys we issued. Only a keyed hash of each is kept; the text is shown once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import orjson
+from msgspec import Struct
+from sqlalchemy import Engine, Executable, insert, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from embedway.clock import Clock
+from embedway.secret import Secret
+from embedway.store.database import KEYS, StoreError
+
+KeyType = Literal["prod", "dev", "admin"]
+_PEPPER_BYTES = 32
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """One key, without its text. Times are milliseconds since 1970, UTC."""
+
+    id: str
+    name: str
+    type: KeyType
+    hash: bytes
+    created_ms: int
+    models: tuple[str, ...] | None = None
+    expires_ms: int | None = None
+    revoked_ms: int | None = None
+
+    @property
+    def prefix(self) -> str:
+        """The part of the text that may be shown again."""
+        return f"gw_{self.type}_{self.id}_…"
+
+    def state(self, now_ms: float) -> Literal["active", "expired", "revoked"]:
+        """What the key is good for at that time."""
+        if self.revoked_ms is not None:
+            return "revoked"
+        return "expired" if self.expires_ms is not None and self.expires_ms <= now_ms else "active"
+
+
+class KeyStore:
+    """Creates, lists and revokes keys. Blocking: call it off the event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        pepper: Secret,
+        clock: Clock,
+        random_text: Callable[[int], str] = secrets.token_hex,
+    ) -> None:
+        self._engine = engine
+        self._pepper = pepper.reveal().encode()
+        self._clock = clock
+        self._random_text = random_text
+
+    def create(
+        self,
+        name: str,
+        *,
+        type: KeyType = "prod",
+        models: tuple[str, ...] | None = None,
+        expires_ms: int | None = None,
+    ) -> tuple[Key, Secret]:
+        """Make a key of 256 random bits. The second value is the only copy of its text."""
+        key_id = self._random_text(6)
+        text = f"gw_{type}_{key_id}_{self._random_text(32)}"
+        key = Key(
+            id=key_id,
+            name=name,
+            type=type,
+            hash=self.hash(text.encode()),
+            created_ms=int(self._clock.now() * 1000),
+            models=models,
+            expires_ms=expires_ms,
+        )
+        row = {field: getattr(key, field) for field in Key.__struct_fields__}
+        row["models"] = None if models is None else orjson.dumps(models).decode()
+        self._write(insert(KEYS).values(row))
+        return key, Secret(text)
+
+    def all(self) -> tuple[Key, ...]:
+        """Every key ever made, oldest first. Raises StoreError."""
+        try:
+            with self._engine.connect() as connection:
+                rows = connection.execute(select(KEYS).order_by(KEYS.c.created_ms)).mappings().all()
+        except SQLAlchemyError as error:
+            raise StoreError(f"the keys cannot be read: {type(error).__name__}") from None
+        return tuple(
+            Key(**{**row, "models": tuple(orjson.loads(row["models"])) if row["models"] else None})
+            for row in rows
+        )
+
+    def revoke(self, id_or_name: str) -> tuple[Key, ...]:
+        """Revoke the active keys of that id or name; returns them, none if there was none."""
+        matching = or_(KEYS.c.id == id_or_name, KEYS.c.name == id_or_name)
+        chosen = [
+            key for key in self.all() if id_or_name in (key.id, key.name) and key.revoked_ms is None
+        ]
+        self._write(
+            update(KEYS)
+            .where(matching, KEYS.c.revoked_ms.is_(None))
+            .values(revoked_ms=int(self._clock.now() * 1000))
+        )
+        return tuple(chosen)
+
+    def _write(self, statement: Executable) -> None:
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(statement)
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or type(error).__name__
+            raise StoreError(f"the keys cannot be written: {cause}") from None
+
+    def hash(self, text: bytes) -> bytes:
+        """HMAC-SHA-256 under the pepper. A fast hash is right for 256 random bits."""
+        return hmac.digest(self._pepper, text, hashlib.sha256)
+
+
+def load_pepper(home: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> Secret:
+    """The key of the hashes, from `pepper` in *home*; made at the first call, readable by its
+    owner only. Without it a stolen database does not even tell which keys are the same.
+
+    Raises StoreError if the file is damaged, since no key would be known any more.
+    """
+    path = home / "pepper"
+    if not path.exists():
+        _make_pepper(path, random_bytes)
+    text = path.read_text("ascii", errors="replace").strip()
+    if not re.fullmatch(f"[0-9a-f]{{{2 * _PEPPER_BYTES}}}", text):
+        raise StoreError(
+            f"{path} is damaged: restore it, or delete it and create all API keys again"
+        )
+    return Secret(text)
+
+
+def _make_pepper(path: Path, random_bytes: Callable[[int], bytes]) -> None:
+    """Written whole under another name first, then linked, which fails if the name exists: of
+    several processes that start at once, one wins, and nobody reads half a file."""
+    draft = path.with_name(f"pepper-{random_bytes(8).hex()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(random_bytes(_PEPPER_BYTES).hex())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()

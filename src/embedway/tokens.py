@@ -1,0 +1,67 @@
+"""Tokens: cl100k ids to text, and a total divided among texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+_ESTIMATED_BYTES_PER_TOKEN = 4
+"""English text has about four bytes a cl100k token; used only where nobody counts for us."""
+
+
+@lru_cache(maxsize=1)
+def _cl100k() -> Any:
+    # Imported at first use: the vocabulary takes half a second and 70 MB, and most callers send
+    # text. The package carries it; tiktoken would download it.
+    import bpe_openai
+
+    return bpe_openai.get_encoding("cl100k_base")
+
+
+def decode_cl100k(ids: Sequence[int]) -> str:
+    """The text that cl100k *ids* stand for.
+
+    Bytes that are no UTF-8 (clients cut long texts between tokens, which may be inside a
+    character) become U+FFFD, as OpenAI's own decoder has it.
+    Raises ValueError if an id is not in the vocabulary.
+    """
+    try:
+        if min(ids, default=0) < 0:  # the package would count from the end of its table
+            raise KeyError
+        data = _cl100k().decode_bytes(list(ids))
+    except KeyError:
+        raise ValueError("holds a token id that is not in the cl100k vocabulary") from None
+    return bytes(data).decode("utf-8", errors="replace")
+
+
+def count_cl100k(text: str) -> int:
+    """How many cl100k tokens *text* has."""
+    return len(_cl100k().encode_ordinary(text))
+
+
+def estimate_tokens(text: str) -> int:
+    """A rough count that needs no vocabulary, at least 1."""
+    return max(1, -(-len(text.encode()) // _ESTIMATED_BYTES_PER_TOKEN))
+
+
+def share_tokens(total: int, lengths: Sequence[int]) -> list[int]:
+    """Divide *total* tokens among texts in proportion to *lengths*.
+
+    The shares are whole and add up to *total* exactly (largest remainder). Providers report one
+    sum per request, while the ledger bills per text.
+
+    lengths: estimated tokens per text, each at least 1.
+    Raises ValueError when *lengths* is empty and *total* is not 0.
+    """
+    if not lengths:
+        if total:
+            raise ValueError("there is nobody to share the tokens among")
+        return []
+    whole = sum(lengths)
+    shares = [total * length // whole for length in lengths]
+    remainders = [total * length % whole for length in lengths]
+    by_remainder = sorted(range(len(lengths)), key=lambda i: remainders[i], reverse=True)
+    for position in by_remainder[: total - sum(shares)]:
+        shares[position] += 1
+    return shares

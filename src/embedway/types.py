@@ -1,0 +1,169 @@
+"""The nouns that every layer speaks: what is asked, for whom, and what comes back.
+
+Everything that can answer an embedding request is an `Embedder`. Data is frozen; a layer that
+wants to change a request makes a new one with `replace`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from embedway.secret import Secret
+
+__all__ = [
+    "Attempt",
+    "CacheMode",
+    "Call",
+    "EmbedParams",
+    "EmbedRequest",
+    "EmbedResponse",
+    "Embedder",
+    "Embedding",
+    "Grant",
+    "Input",
+    "Space",
+    "Vector",
+    "replace",
+]
+
+Input = str | tuple[int, ...]
+"""One text, or one list of cl100k token ids (OpenAI's API allows both)."""
+
+Vector = bytes
+"""Little-endian float32 numbers: `len(vector) == 4 * dimensions`."""
+
+CacheMode = Literal["use", "skip", "refresh"]
+
+
+class EmbedParams(Struct, frozen=True, kw_only=True):
+    """All that decides a vector besides the text: same params and text, same vector.
+
+    `model` is the name the caller used until `layers/route.py` makes it canonical and fills in
+    `dimensions` and `input_type`; below that layer all fields are final.
+    """
+
+    model: str
+    dimensions: int | None = None
+    input_type: str | None = None
+    options: bytes = b""
+    """Options of the providers, canonical JSON (sorted keys), empty for none."""
+
+
+class Grant(Struct, frozen=True, kw_only=True):
+    """What the caller's key allows. The open server gives every caller `Grant.open()`."""
+
+    key_id: str
+    name: str
+    is_admin: bool = False
+    models: tuple[str, ...] | None = None
+    """Names or aliases this key may ask for; None allows all."""
+
+    @classmethod
+    def open(cls) -> Grant:
+        """The grant of a loopback caller on a server without keys."""
+        return cls(key_id="open", name="loopback", is_admin=True)
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """On whose behalf, until when, and how; never changes a vector."""
+
+    id: str
+    """A ULID, without prefix. `req_` and `gen_` are put before it where callers see it."""
+    grant: Grant
+    deadline: float
+    """Seconds on the monotonic clock."""
+    cache: CacheMode = "use"
+    fallbacks: tuple[str, ...] = ()
+    """Other models, tried in order. Their vectors live in other spaces."""
+    only: tuple[str, ...] = ()
+    """Accounts that may serve this call; empty allows all."""
+    order: tuple[str, ...] = ()
+    """Accounts to be tried first, in this order."""
+    sort: Literal["cost", "latency"] | None = None
+    user: str | None = None
+    tags: tuple[str, ...] = ()
+    trace: str | None = None
+    """The caller's own trace id, kept in the ledger."""
+    app: str | None = None
+    """The application that calls, as it names itself, kept in the ledger."""
+    credentials: Mapping[str, Secret] = {}
+    """The caller's own credentials by provider (`byok`): for this call, never stored."""
+
+
+class EmbedRequest(Struct, frozen=True, kw_only=True):
+    """At least one input, with what decides its vector and on whose behalf it is asked."""
+
+    params: EmbedParams
+    inputs: tuple[Input, ...]
+    call: Call
+
+
+class Embedding(Struct, frozen=True):
+    """The vector of one input, with what it cost.
+
+    `tokens` are the model's own, `cost` is in picodollars (10^-12 USD) and is 0 for a cached
+    vector and for the local model. `source` is the deployment that made it, or "cache".
+    """
+
+    vector: Vector
+    tokens: int
+    source: str
+    cost: int = 0
+    is_estimated: bool = False
+    """Whether `tokens` is our estimate because the provider reported none."""
+    is_truncated: bool = False
+    """Whether the provider cut the input."""
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One try at one deployment, for the routing blocks of the response and the books."""
+
+    model: str
+    provider: str
+    upstream_model: str
+    started_ms: int
+    """Milliseconds since 1970, UTC."""
+    ended_ms: int
+    is_success: bool
+    status: int | None = None
+    """The HTTP status the provider answered with, if it answered."""
+    error: str | None = None
+    credential_type: Literal["system", "byok"] = "system"
+
+
+class EmbedResponse(Struct, frozen=True, kw_only=True):
+    """One response, one model: its vectors may be compared with each other."""
+
+    params: EmbedParams
+    """Those truly used, after routing and fallback."""
+    embeddings: tuple[Embedding, ...]
+    """In the order of the inputs, one each."""
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Embedder(Protocol):
+    """An async callable from request to response.
+
+    Raises only `EmbedError` (and cancellation): whatever else goes wrong below is a bug.
+    """
+
+    async def __call__(self, request: EmbedRequest, /) -> EmbedResponse: ...
+
+
+class Space(Struct, frozen=True):
+    """The vector space: two vectors may be compared only if their spaces are equal."""
+
+    model: str
+    dimensions: int
+    revision: str = ""
+    input_type: str = ""
+    """Set only for models whose vectors depend on it."""
+
+    def __str__(self) -> str:
+        revision = f"#{self.revision}" if self.revision else ""
+        input_type = f"+{self.input_type}" if self.input_type else ""
+        return f"{self.model}{revision}@{self.dimensions}{input_type}"

@@ -1,0 +1,59 @@
+"""Admit asks whether the key may use the models that the call names."""
+
+import pytest
+
+from embedway.errors import ModelNotAllowed
+from embedway.layers.admit import Admit
+from tests.fakes import ScriptedEmbedder, make_call, make_grant, make_request
+
+NAMES = {"small": "openai/small", "fast": "openai/small", "large": "openai/large"}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "model", "fallbacks"),
+    [
+        (None, "anything", ("at", "all")),
+        (("small",), "small", ()),
+        (("small",), "openai/small", ()),
+        (("openai/small",), "small", ()),
+        (("fast",), "small", ()),
+        (("small",), "fast", ()),
+        (("small", "large"), "small", ("large",)),
+        (("small",), "small", ("fast", "openai/small")),
+        (("unheard-of",), "unheard-of", ()),
+    ],
+)
+async def test_admits(allowed, model, fallbacks):
+    """A key that allows a model allows it under each of its names, and as a fallback."""
+    inner = ScriptedEmbedder()
+    call = make_call(grant=make_grant(models=allowed), fallbacks=fallbacks)
+
+    await Admit(inner, lambda name: NAMES.get(name, name))(make_request(model=model, call=call))
+
+    assert inner.models == [model]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "model", "fallbacks", "named"),
+    [
+        (("small",), "large", (), "large"),
+        (("small",), "small", ("large",), "large"),
+        (("small",), "large", ("small",), "large"),
+        (("small",), "small", ("fast", "other"), "other"),
+        ((), "small", (), "small"),
+        (("small",), "Small", (), "Small"),
+    ],
+)
+async def test_refuses(allowed, model, fallbacks, named):
+    """One model that is not allowed, asked for or as fallback, refuses the call before anything
+    is asked; the message names it and what the key may use."""
+    inner = ScriptedEmbedder()
+    call = make_call(grant=make_grant(name="ci", models=allowed), fallbacks=fallbacks)
+
+    with pytest.raises(ModelNotAllowed) as caught:
+        await Admit(inner, lambda name: NAMES.get(name, name))(make_request(model=model, call=call))
+
+    assert f"'ci' may not use {named}." in caught.value.message
+    assert (", ".join(allowed) or "no model") in caught.value.message
+    assert caught.value.param == "model"
+    assert inner.requests == []

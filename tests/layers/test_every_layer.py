@@ -1,0 +1,153 @@
+"""What is true of each layer, whatever its verb."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import embedway.layers
+from embedway.catalog_file import load_catalog
+from embedway.directory import Directory
+from embedway.errors import EmbedError, InvalidRequest, ModelNotFound, UpstreamUnavailable
+from embedway.gateway import Gateway
+from embedway.layers.admit import Admit
+from embedway.layers.balance import Balance
+from embedway.layers.deadline import Deadline
+from embedway.layers.fallback import Fallback
+from embedway.layers.meter import Meter
+from embedway.layers.route import Route
+from embedway.layers.split import Split
+from tests.fakes import (
+    FakeClock,
+    MemoryBook,
+    ScriptedEmbedder,
+    make_call,
+    make_request,
+    respond,
+    until,
+)
+
+MODEL = "openai/text-embedding-3-small"
+DIRECTORY = Directory(load_catalog(), {}, frozenset({MODEL}))
+
+LAYERS = {
+    "meter": lambda inner: Meter(
+        inner, MemoryBook(), MemoryBook(), {MODEL: 20_000}, DIRECTORY.canonical, FakeClock()
+    ),
+    "admit": lambda inner: Admit(inner, DIRECTORY.canonical),
+    "deadline": lambda inner: Deadline(inner, FakeClock()),
+    "fallback": lambda inner: Fallback(inner),
+    "route": lambda inner: Route({MODEL: inner}, DIRECTORY, {MODEL: ("openai",)}),
+    "balance": lambda inner: Balance(MODEL, {"openai": inner}),
+    "split": lambda inner: Split(inner, 2),
+    "gateway": lambda inner: Gateway(inner, DIRECTORY, {}, {}),
+}
+LAYER = pytest.mark.parametrize("layer", list(LAYERS.values()), ids=list(LAYERS))
+
+
+@LAYER
+async def test_passes_the_call_on(layer):
+    """A layer hands its inner Embedder the call that it was handed, field for field."""
+    inner = ScriptedEmbedder()
+    call = make_call(
+        cache="refresh", user="u-1", tags=("a", "b"), trace="t", app="x", sort="cost", only=()
+    )
+
+    await layer(inner)(make_request("one", "two", model=MODEL, call=call))
+
+    assert [request.call for request in inner.requests] == [call]
+    assert [request.inputs for request in inner.requests] == [("one", "two")]
+    assert [request.params.model for request in inner.requests] == [MODEL]
+
+
+@LAYER
+async def test_passes_the_response_up(layer):
+    """A layer that has nothing to change hands up the very embeddings it was handed."""
+    given = []
+
+    def answer(request):
+        given.append(respond(request, cost=7))
+        return given[0]
+
+    response = await layer(ScriptedEmbedder(answer))(make_request("one", "two", model=MODEL))
+
+    assert response.embeddings is given[0].embeddings
+    assert response.params == given[0].params
+
+
+@LAYER
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidRequest("no", param="dimensions"),
+        ModelNotFound("no", model="x"),
+        UpstreamUnavailable("no", provider="openai"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_lets_an_error_out(layer, error):
+    """An EmbedError from below leaves a layer as the same object."""
+    with pytest.raises(EmbedError) as caught:
+        await layer(ScriptedEmbedder([error]))(make_request(model=MODEL))
+
+    assert caught.value is error
+
+
+@LAYER
+async def test_lets_a_bug_out(layer):
+    """A bug below is not dressed up as an error that a caller could act on."""
+    bug = ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        await layer(ScriptedEmbedder([bug]))(make_request(model=MODEL))
+
+    assert caught.value is bug
+
+
+@LAYER
+async def test_lets_cancellation_out(layer):
+    """When the caller is gone, the inner Embedder is cancelled and nothing but that comes out."""
+    ended = []
+
+    async def hang(_):
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    inner = ScriptedEmbedder(hang)
+    task = asyncio.create_task(layer(inner)(make_request(model=MODEL)))
+    await until(lambda: inner.requests)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["cancelled"]
+
+
+def test_no_layer_is_forgotten():
+    """Every file in `layers/` is among those tested here."""
+    folder = Path(embedway.layers.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+
+    assert files <= set(LAYERS)
+
+
+@LAYER
+def test_repr_shows_the_stack(layer):
+    """The repr of a layer shows its name and what stands below it."""
+    shown = repr(layer(Balance("below", {})))
+
+    assert "Balance(model='below'" in shown
+    assert shown.count("(") >= 1
+    assert "FakeClock" not in shown
+
+
+@LAYER
+def test_differ_by_identity(layer):
+    """Two layers with the same content are two layers."""
+    inner = ScriptedEmbedder()
+
+    assert layer(inner) != layer(inner)
+    assert len({layer(inner), layer(inner)}) == 2

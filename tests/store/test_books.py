@@ -1,0 +1,284 @@
+"""The usage book: every line is found, and no trouble of the disk reaches a request."""
+
+import logging
+import sqlite3
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import event, text
+
+from embedway.ledger import UsageLine
+from embedway.store.books import UsageBook, _line, _row
+from embedway.store.database import StoreError, open_database
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """A fresh database."""
+    engine = open_database(tmp_path)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def book(engine):
+    """A book over it."""
+    book = UsageBook(engine)
+    yield book
+    book.close()
+
+
+def make_line(id="ID", **changes):
+    """A line of one answered request."""
+    return UsageLine(
+        **{
+            "id": id,
+            "created_ms": 1_800_000_000_000,
+            "key_id": "k1",
+            "model": "openai/text-embedding-3-small",
+            "provider": "openai",
+            "inputs": 2,
+            "tokens": 10,
+            "cost": 200_000,
+            "market_cost": 200_000,
+            "latency_ms": 12,
+            "status": 200,
+            **changes,
+        }
+    )
+
+
+def count(engine):
+    """How many lines are written."""
+    with engine.connect() as connection:
+        return connection.execute(text("SELECT count(*) FROM usage")).scalar()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"provider": None, "code": "rate_limit_exceeded", "status": 429},
+        {"user": "Ünïcode 🦜", "trace": "t", "app": "a'; DROP TABLE usage; --"},
+        {"tags": ("a", "b,c", '"')},
+        {"cost": 2**62, "market_cost": 2**62, "tokens": 2**40},
+    ],
+)
+def test_found_as_added(book, changes):
+    """A line is found by its id, exactly as it was added."""
+    line = make_line(**changes)
+    book.add(line)
+
+    assert book.find("ID") == line
+    assert book.find("id") is None
+    assert book.lost == 0
+
+
+@given(
+    st.builds(
+        make_line,
+        user=st.none() | st.text(),
+        tags=st.lists(st.text(), max_size=10).map(tuple),
+        cost=st.integers(0, 2**62),
+    )
+)
+def test_rows(line):
+    """A line becomes a row and comes back the same."""
+    assert _line(_row(line)) == line
+
+
+def test_every_line_is_written(book, engine, monkeypatch):
+    """Of thousands of lines that come faster than they are written, none is missing, however often
+    the reader looks whether the writer is still alive."""
+    monkeypatch.setattr("embedway.store.books._LIFE_SIGN_S", 0.0001)
+    for i in range(3500):
+        book.add(make_line(f"ID{i}"))
+    book.flush()
+
+    assert count(engine) == 3500
+    assert book.find("ID0") is not None
+    assert book.find("ID3499") is not None
+
+
+def test_batches(engine):
+    """Lines that come together are written in few transactions."""
+    commits = []
+    event.listen(engine, "commit", commits.append)
+    book = UsageBook(engine)
+    for i in range(500):
+        book.add(make_line(f"ID{i}"))
+    book.close()
+
+    assert count(engine) == 500
+    assert len(commits) < 50
+
+
+def test_close_writes_what_is_left(engine):
+    """Closing writes all that was added before, and comes to an end."""
+    book = UsageBook(engine)
+    for i in range(1500):
+        book.add(make_line(f"ID{i}"))
+    book.close()
+
+    assert count(engine) == 1500
+    assert not book._writer.is_alive()
+
+
+def test_after_close(engine, monkeypatch):
+    """Asking a closed book does not hang."""
+    monkeypatch.setattr("embedway.store.books._LIFE_SIGN_S", 0.01)
+    book = UsageBook(engine)
+    book.add(make_line())
+    book.close()
+
+    assert book.find("ID") == make_line()
+
+
+def test_close_at_the_worst_moment(engine):
+    """Closing while the writer is just about to forget that there was work ends all the same."""
+    book = UsageBook(engine)
+
+    class Racing(threading.Event):
+        """Somebody else closes the book just before it is cleared."""
+
+        def clear(self):
+            book._is_closed = True
+            book._haste.set()
+            self.set()
+            super().clear()
+
+    book._work.__class__ = Racing
+    book.add(make_line())
+    book._writer.join(10)
+
+    assert not book._writer.is_alive()
+    assert count(engine) == 1
+
+
+def test_total_cost(book):
+    """The cost of a key is the exact sum of its lines, and 0 for a key without any."""
+    for i, cost in enumerate((1, 2**53, 7)):
+        book.add(make_line(f"A{i}", key_id="a", cost=cost))
+    book.add(make_line("B", key_id="b", cost=5))
+
+    assert book.total_cost("a") == 2**53 + 8
+    assert book.total_cost("b") == 5
+    assert book.total_cost("c") == 0
+
+
+def test_a_locked_database(book, engine, tmp_path):
+    """While another process holds the lock, adding goes on at once and nothing is lost."""
+    other = sqlite3.connect(tmp_path / "embedway.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for i in range(100):
+        book.add(make_line(f"ID{i}"))
+    other.execute("COMMIT")
+    other.close()
+    book.flush()
+
+    assert count(engine) == 100
+    assert book.lost == 0
+
+
+def make_impatient(engine, *pragmas):
+    """The engine with other settings of SQLite in every connection from now on."""
+
+    def set_up(connection, _):
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    event.listen(engine, "connect", set_up)
+    engine.dispose()
+
+
+def test_locked_for_too_long(engine, tmp_path, caplog):
+    """Lines that cannot be written in time are counted as lost, and the book lives on."""
+    make_impatient(engine, "busy_timeout=1")
+    book = UsageBook(engine)
+    other = sqlite3.connect(tmp_path / "embedway.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with caplog.at_level(logging.ERROR, "embedway.books"):
+        book.add(make_line("A"))
+        book.flush()
+    other.execute("COMMIT")
+    other.close()
+    book.add(make_line("B"))
+
+    assert book.find("B") is not None
+    assert book.find("A") is None
+    assert book.lost == 1
+    assert "1 usage lines were not written: OperationalError" in caplog.text
+    book.close()
+
+
+def test_full_disk(engine, caplog):
+    """A full disk loses lines, which are counted, and raises nothing."""
+    with engine.connect() as connection:
+        pages = connection.execute(text("PRAGMA page_count")).scalar()
+    make_impatient(engine, f"max_page_count={pages}")
+    book = UsageBook(engine)
+    with caplog.at_level(logging.ERROR, "embedway.books"):
+        for i in range(2000):
+            book.add(make_line(f"ID{i}", user="u" * 200))
+        book.flush()
+
+    assert book.lost > 0
+    assert book.lost + count(engine) == 2000
+    assert "u" * 200 not in caplog.text
+    book.close()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        make_line("TWICE"),  # its id was used
+        make_line("BAD", tokens=-1),  # against a CHECK
+        make_line("BAD", cost=2**63),  # no integer of SQLite
+        make_line("BAD", user="\ud800"),  # no UTF-8
+    ],
+    ids=["doubled id", "negative", "too large", "surrogate"],
+)
+def test_a_bad_line_goes_alone(book, engine, bad, tmp_path):
+    """A line that the database refuses is lost alone: those written with it are kept."""
+    book.add(make_line("TWICE"))
+    book.flush()
+    other = sqlite3.connect(tmp_path / "embedway.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # so that what follows gathers into one transaction
+    for i in range(20):
+        book.add(make_line(f"BEFORE{i}"))
+    book.add(bad)
+    for i in range(20):
+        book.add(make_line(f"AFTER{i}"))
+    other.execute("COMMIT")
+    other.close()
+    book.flush()
+
+    assert count(engine) == 41
+    assert book.lost == 1
+    book.add(make_line("LATER"))
+    assert book.find("LATER") is not None
+
+
+def test_last_error(book):
+    """The newest failure of an account is found; successes and others' failures do not count."""
+    for i, (provider, code) in enumerate(
+        [("a", "one"), ("a", "two"), ("a", None), ("b", "three"), (None, "four")]
+    ):
+        book.add(make_line(f"ID{i}", provider=provider, code=code, created_ms=i))
+
+    assert book.last_error("a").code == "two"
+    assert book.last_error("b").code == "three"
+    assert book.last_error("c") is None
+
+
+def test_an_unreadable_book(engine):
+    """A table that cannot be read is a StoreError that names the book, for every reader."""
+    book = UsageBook(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE usage RENAME TO elsewhere")
+    for read in (book.find, book.last_error, book.total_cost):
+        with pytest.raises(StoreError, match="usage book cannot be read"):
+            read("x")
+    book.close()

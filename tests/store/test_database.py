@@ -1,0 +1,258 @@
+"""The database file: made, migrated, opened by several at once, and refused with good advice."""
+
+import os
+import sqlite3
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from embedway.store import migrations
+from embedway.store.check import check_database
+from embedway.store.database import METADATA, StoreError, _set_up, open_database
+
+
+@contextmanager
+def opened(home):
+    """The database in a folder, closed at the end."""
+    engine = open_database(home)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def rows(engine, statement):
+    """What a statement finds."""
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(statement))]
+
+
+def test_is_made(tmp_path):
+    """The first opening makes the folder, readable by its owner only, and the file in it."""
+    home = tmp_path / "a" / "home"
+    with opened(home):
+        assert (home / "embedway.db").is_file()
+        assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_settings_of_sqlite(tmp_path):
+    """Readers do not wait for the writer, and a writer waits for another."""
+    with opened(tmp_path) as engine:
+        assert rows(engine, "PRAGMA journal_mode") == [("wal",)]
+        assert rows(engine, "PRAGMA synchronous") == [(1,)]
+        assert rows(engine, "PRAGMA busy_timeout") == [(5000,)]
+
+
+def test_tables_are_those_declared(tmp_path):
+    """The migrations end at the tables that the code declares, column for column."""
+    with opened(tmp_path) as engine:
+        found = inspect(engine)
+        for table in METADATA.tables.values():
+            columns = {c["name"]: bool(c["nullable"]) for c in found.get_columns(table.name)}
+            keys = found.get_pk_constraint(table.name)["constrained_columns"]
+            declared = {c.name: bool(c.nullable) for c in table.columns}
+            assert {n: v for n, v in columns.items() if n not in keys} == {
+                n: v for n, v in declared.items() if n not in keys
+            }
+            assert keys == [column.name for column in table.primary_key]
+            assert {index["name"] for index in found.get_indexes(table.name)} == {
+                index.name for index in table.indexes
+            }
+
+
+def test_migrations_are_applied_once(tmp_path):
+    """Opening again applies nothing again and keeps what is there."""
+    with opened(tmp_path) as engine, engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL)")
+        )
+    with opened(tmp_path) as engine:
+        expected = [(n, m.__name__) for n, m in enumerate(migrations.MIGRATIONS, 1)]
+        assert rows(engine, "SELECT number, name FROM migrations ORDER BY number") == expected
+        assert rows(engine, "SELECT id FROM keys") == [("i",)]
+
+
+def test_an_old_database(tmp_path, monkeypatch):
+    """A database of an older version gets what it lacks and keeps its rows."""
+    with opened(tmp_path) as engine, engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL)")
+        )
+
+    def m999_a_later_one(connection):
+        connection.execute(text("ALTER TABLE keys ADD COLUMN note TEXT"))
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, m999_a_later_one))
+    for _ in range(2):
+        with opened(tmp_path) as engine:
+            assert rows(engine, "SELECT id, note FROM keys") == [("i", None)]
+            assert rows(engine, "SELECT count(*) FROM migrations") == [
+                (len(migrations.MIGRATIONS),)
+            ]
+
+
+def test_a_failed_migration_leaves_nothing(tmp_path, monkeypatch):
+    """A migration that fails half-way is undone, so that the next start can try it again."""
+
+    def m999_fails(connection):
+        connection.execute(text("CREATE TABLE half (x)"))
+        connection.execute(text("CREATE TABLE half (x)"))
+
+    whole = migrations.MIGRATIONS
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*whole, m999_fails))
+    with pytest.raises(StoreError, match="half already exists"):
+        open_database(tmp_path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", whole)
+
+    with opened(tmp_path) as engine:
+        assert not inspect(engine).has_table("half")
+        assert inspect(engine).has_table("keys")
+
+
+def test_many_open_at_once(tmp_path):
+    """Several that start at the same moment on a fresh folder all get a sound database."""
+    for attempt in range(8):
+        home, barrier, outcomes = tmp_path / str(attempt), threading.Barrier(4), []
+
+        def start(home=home, barrier=barrier, outcomes=outcomes):
+            barrier.wait()
+            try:
+                with opened(home) as engine:
+                    outcomes.append(rows(engine, "SELECT count(*) FROM migrations"))
+            except StoreError as error:
+                outcomes.append(error)
+
+        threads = [threading.Thread(target=start) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes == [[(len(migrations.MIGRATIONS),)]] * 4
+
+
+@contextmanager
+def read_only_folder():
+    """A folder that this process may not write to, even if it runs as root."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65_534)
+        try:
+            yield Path(folder)
+        finally:
+            if is_root:
+                os.seteuid(0)
+            Path(folder).chmod(0o755)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders have no modes here")
+def test_read_only_folder():
+    """A folder that cannot be written is refused, naming the file and the variable to set."""
+    with read_only_folder() as home, pytest.raises(StoreError) as caught:
+        open_database(home)
+
+    assert f"{home}/embedway.db cannot be used" in str(caught.value)
+    assert "EMBEDWAY_HOME" in str(caught.value)
+
+
+def test_folder_cannot_be_made(tmp_path):
+    """A folder that cannot be made is refused, naming it and the variable to set."""
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(StoreError, match=r"cannot be made.*EMBEDWAY_HOME"):
+        open_database(tmp_path / "file" / "home")
+
+
+@pytest.mark.parametrize("content", [b"no database" * 500, b"SQLite format 3\0" + b"\xff" * 4080])
+def test_corrupt_file(tmp_path, content):
+    """A file that is no database is refused and left as it is."""
+    path = tmp_path / "embedway.db"
+    path.write_bytes(content)
+
+    with pytest.raises(StoreError, match=r"embedway\.db cannot be used.*Move it away"):
+        open_database(tmp_path)
+
+    assert path.read_bytes() == content
+
+
+def test_a_folder_in_its_place(tmp_path):
+    """A folder where the file should be is refused."""
+    (tmp_path / "embedway.db").mkdir()
+
+    with pytest.raises(StoreError, match="cannot be used"):
+        open_database(tmp_path)
+
+
+def test_check(tmp_path):
+    """The doctor's check passes a sound database and leaves no trace in it."""
+    with opened(tmp_path) as engine:
+        before = rows(engine, "SELECT * FROM migrations")
+        check_database(engine)
+        assert rows(engine, "SELECT * FROM migrations") == before
+
+
+def test_check_finds_a_lock(tmp_path):
+    """The doctor's check tells of a database that cannot be written."""
+    with opened(tmp_path) as engine:
+        with engine.connect() as connection:
+            connection.execute(text("PRAGMA busy_timeout=1"))
+        other = sqlite3.connect(tmp_path / "embedway.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            with pytest.raises(StoreError, match="locked"):
+                check_database(engine)
+        finally:
+            other.close()
+
+
+def test_check_finds_damage(tmp_path):
+    """The doctor's check tells of a damaged page."""
+    with opened(tmp_path) as engine, engine.begin() as connection:
+        for i in range(200):
+            connection.execute(
+                text("INSERT INTO keys VALUES (:i, :n, 'prod', x'00', NULL, 1, NULL, NULL)"),
+                {"i": f"id{i}", "n": "n" * 200},
+            )
+    sqlite3.connect(tmp_path / "embedway.db").execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    path = tmp_path / "embedway.db"
+    data = bytearray(path.read_bytes())
+    data[5 * 4096 : 9 * 4096] = b"\xaa" * (4 * 4096)
+    path.write_bytes(data)
+
+    with opened(tmp_path) as engine, pytest.raises(StoreError, match=r"damaged|cannot be written"):
+        check_database(engine)
+
+
+@pytest.mark.parametrize(
+    ("code", "raises"), [(sqlite3.SQLITE_BUSY, False), (sqlite3.SQLITE_IOERR, True)]
+)
+def test_a_connection_that_is_busy(code, raises):
+    """While another process makes a WAL file of it a connection goes on; anything else that is
+    wrong is told."""
+
+    class Connection:
+        """Fails at the switch."""
+
+        def __init__(self):
+            self.done = []
+
+        def execute(self, statement):
+            """Note it, or fail."""
+            if "WAL" in statement:
+                error = sqlite3.OperationalError("no")
+                error.sqlite_errorcode = code
+                raise error
+            self.done.append(statement)
+
+    connection = Connection()
+    if raises:
+        with pytest.raises(sqlite3.OperationalError):
+            _set_up(connection, None)
+    else:
+        _set_up(connection, None)
+        assert "PRAGMA synchronous=NORMAL" in connection.done

@@ -1,0 +1,280 @@
+"""Keys: the text is shown once, only a keyed hash is kept."""
+
+import hashlib
+import hmac
+import os
+import re
+import stat
+import threading
+
+import pytest
+from sqlalchemy import text
+
+from embedway.errors import ExpiredKey, InvalidKey, RevokedKey
+from embedway.secret import Secret
+from embedway.server.auth import KeyRing
+from embedway.store.database import StoreError, open_database
+from embedway.store.keys import Key, KeyStore, load_pepper
+from tests.fakes import FakeClock
+
+PEPPER = Secret("p" * 64)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """A fresh database."""
+    engine = open_database(tmp_path)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def clock():
+    """A clock to be moved by hand."""
+    return FakeClock(now=1_800_000_000.0)
+
+
+@pytest.fixture
+def store(engine, clock):
+    """An empty store of keys."""
+    return KeyStore(engine, PEPPER, clock)
+
+
+@pytest.mark.parametrize("type", ["prod", "dev", "admin"])
+def test_text(store, type):
+    """A key says its type and id, and then 256 random bits."""
+    key, secret = store.create("ci", type=type)
+
+    assert re.fullmatch(rf"gw_{type}_{key.id}_[0-9a-f]{{64}}", secret.reveal())
+    assert key.prefix == f"gw_{type}_{key.id}_…"
+    assert (key.name, key.type, key.created_ms) == ("ci", type, 1_800_000_000_000)
+
+
+def test_randomness_is_passed_in(engine, clock):
+    """The random parts come from where the store was told to take them."""
+    asked = []
+
+    def random_text(count):
+        asked.append(count)
+        return f"{len(asked):0{2 * count}x}"
+
+    key, secret = KeyStore(engine, PEPPER, clock, random_text).create("ci")
+
+    assert asked == [6, 32]
+    assert secret.reveal() == f"gw_prod_{1:012x}_{2:064x}"
+    assert key.id == f"{1:012x}"
+
+
+def test_keys_differ(store):
+    """No two keys have an id or a text in common."""
+    made = [store.create("same name") for _ in range(50)]
+
+    assert len({key.id for key, _ in made}) == 50
+    assert len({secret.reveal() for _, secret in made}) == 50
+    assert len({key.hash for key, _ in made}) == 50
+
+
+def test_only_the_hash_is_kept(store, tmp_path):
+    """Neither a key's text nor its random part nor the pepper stands in the database's files."""
+    texts = [store.create("ci")[1].reveal() for _ in range(20)]
+    files = [path for path in tmp_path.iterdir() if path.name.startswith("embedway.db")]
+
+    assert files
+    for path in files:
+        data = path.read_bytes()
+        assert PEPPER.reveal().encode() not in data
+        for key_text in texts:
+            random_part = key_text.rpartition("_")[2]
+            assert random_part.encode() not in data
+            assert bytes.fromhex(random_part) not in data
+
+
+def test_hash(store):
+    """The hash is HMAC-SHA-256 of the whole text under the pepper."""
+    key, secret = store.create("ci")
+
+    expected = hmac.new(b"p" * 64, secret.reveal().encode(), hashlib.sha256).digest()
+    assert key.hash == store.hash(secret.reveal().encode()) == expected
+
+
+def test_all(store, clock):
+    """Every key comes back as it was made, oldest first."""
+    made = []
+    for name, changes in (
+        ("plain", {}),
+        ("admin", {"type": "admin"}),
+        ("some", {"models": ("openai/text-embedding-3-small", "fast")}),
+        ("none", {"models": ()}),
+        ("short-lived", {"expires_ms": 1_900_000_000_000}),
+        ("名前 '; DROP TABLE keys; --", {}),
+    ):
+        made.append(store.create(name, **changes)[0])
+        clock.advance(1)
+
+    assert store.all() == tuple(made)
+
+
+def test_revoke(store, clock):
+    """Revoking by id revokes one key, by name all of that name, and tells which; what was revoked
+    before stays as it was."""
+    one, two, other = (store.create(name)[0] for name in ("ci", "ci", "other"))
+    clock.advance(10)
+
+    assert [key.id for key in store.revoke(one.id)] == [one.id]
+    clock.advance(10)
+    assert [key.id for key in store.revoke("ci")] == [two.id]
+    assert store.revoke("ci") == ()
+    assert store.revoke("nobody") == ()
+
+    revoked = {key.id: key.revoked_ms for key in store.all()}
+    assert revoked == {one.id: 1_800_000_010_000, two.id: 1_800_000_020_000, other.id: None}
+
+
+@pytest.mark.parametrize(
+    ("revoked_ms", "expires_ms", "now_ms", "state"),
+    [
+        (None, None, 10**15, "active"),
+        (None, 1000, 999, "active"),
+        (None, 1000, 1000, "expired"),
+        (None, 1000, 1001, "expired"),
+        (5, None, 1, "revoked"),
+        (5, 1000, 2000, "revoked"),
+    ],
+)
+def test_state(revoked_ms, expires_ms, now_ms, state):
+    """A key is revoked for good, expired from its moment on, and active otherwise."""
+    key = Key(
+        id="i",
+        name="n",
+        type="prod",
+        hash=b"",
+        created_ms=0,
+        revoked_ms=revoked_ms,
+        expires_ms=expires_ms,
+    )
+
+    assert key.state(now_ms) == state
+
+
+async def test_check(store, clock):
+    """A key is known by its whole text only; a revoked or expired one is told as that."""
+    _, good = store.create("good")
+    _, revoked = store.create("revoked")
+    _, expired = store.create("expired", expires_ms=1_800_000_000_500)
+    store.revoke("revoked")
+    ring = KeyRing(store, clock)
+    await ring.current()
+    clock.advance(0.6)
+
+    assert ring.check(good.reveal().encode()).name == "good"
+    with pytest.raises(RevokedKey):
+        ring.check(revoked.reveal().encode())
+    with pytest.raises(ExpiredKey):
+        ring.check(expired.reveal().encode())
+    text_ = good.reveal()
+    changed = text_[:-1] + ("0" if text_[-1] != "0" else "1")
+    for wrong in (text_[:-1], text_ + "0", text_.upper(), changed, "", "gw", "gw_prod__", "x" * 99):
+        with pytest.raises(InvalidKey):
+            ring.check(wrong.encode())
+
+
+async def test_comparison_takes_the_same_time(store, clock, monkeypatch):
+    """Known and unknown keys go through one constant-time comparison each."""
+    key, good = store.create("good")
+    ring = KeyRing(store, clock)
+    await ring.current()
+    compared, compare_digest = [], hmac.compare_digest
+
+    def compare(one, other):
+        compared.append((len(one), len(other)))
+        return compare_digest(one, other)
+
+    monkeypatch.setattr("embedway.server.auth.hmac.compare_digest", compare)
+    ring.check(good.reveal().encode())
+    for wrong in (b"gw_prod_000000000000_" + b"0" * 64, b"", good.reveal().encode()[:-1]):
+        with pytest.raises(InvalidKey):
+            ring.check(wrong)
+
+    assert compared == [(32, 32)] * 4
+    assert key.hash == store.hash(good.reveal().encode())
+
+
+def test_unreadable_store(engine, store):
+    """Where the keys cannot be read, the error is a StoreError without data."""
+    store.create("ci")
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE keys RENAME TO gone"))
+
+    with pytest.raises(StoreError, match="the keys cannot be read: OperationalError"):
+        store.all()
+
+
+def test_pepper(tmp_path):
+    """The pepper is made once, from the randomness passed in, and readable by its owner only."""
+    counts = []
+
+    def random_bytes(count):
+        counts.append(count)
+        return b"\xab" * count
+
+    pepper = load_pepper(tmp_path, random_bytes)
+
+    assert pepper.reveal() == "ab" * 32
+    assert 32 in counts
+    assert load_pepper(tmp_path, lambda count: b"\xcd" * count) == pepper
+    assert stat.S_IMODE((tmp_path / "pepper").stat().st_mode) == 0o600 or os.name != "posix"
+    assert [path.name for path in tmp_path.iterdir()] == ["pepper"]
+
+
+def test_pepper_under_a_race(tmp_path):
+    """Of several that start at once one makes the pepper, and all use that one."""
+    for attempt in range(20):
+        home, barrier, found = tmp_path / str(attempt), threading.Barrier(4), []
+        home.mkdir()
+
+        def start(home=home, barrier=barrier, found=found):
+            barrier.wait()
+            found.append(load_pepper(home).reveal())
+
+        threads = [threading.Thread(target=start) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 4
+        assert set(found) == {(home / "pepper").read_text()}
+        assert len(found[0]) == 64
+
+
+@pytest.mark.parametrize("content", [b"", b"ab" * 31, b"AB" * 32, b"ab" * 33, b"\xff" * 64])
+def test_damaged_pepper(tmp_path, content):
+    """A damaged pepper stops the start, since with another one no key would be known."""
+    (tmp_path / "pepper").write_bytes(content)
+
+    with pytest.raises(StoreError, match="pepper is damaged"):
+        load_pepper(tmp_path)
+
+
+def test_pepper_put_back_by_hand(tmp_path):
+    """A line's end that an editor left behind does no harm."""
+    (tmp_path / "pepper").write_text("ab" * 32 + "\n")
+
+    assert load_pepper(tmp_path).reveal() == "ab" * 32
+
+
+def test_unwritable_store(engine, store):
+    """Where a key cannot be written, the error is a StoreError without data."""
+    key, _ = store.create("ci")
+    with engine.begin() as connection:
+        connection.execute(
+            text("CREATE TRIGGER no BEFORE INSERT ON keys BEGIN SELECT RAISE(ABORT, 'no'); END")
+        )
+        connection.execute(
+            text("CREATE TRIGGER nor BEFORE UPDATE ON keys BEGIN SELECT RAISE(ABORT, 'no'); END")
+        )
+
+    with pytest.raises(StoreError, match="the keys cannot be written"):
+        store.create("other")
+    with pytest.raises(StoreError, match="the keys cannot be written"):
+        store.revoke("ci")
+    assert store.all() == (key,)
