@@ -475,6 +475,20 @@ def test_incomplete_accounts(accounts, told):
         Built(providers=accounts)
 
 
+def test_words_before_a_text():
+    """A model that reads words before a text gets them from a server of one's own too; one that
+    is told in a field no such server has is refused at start, with a way round."""
+    rack = {"kind": "ollama", "private": True, "base_url": "http://127.0.0.1:11434"}
+    nomic = AccountSettings(**rack, models={"nomic/nomic-embed-text-v1.5": "nomic-embed-text"})
+    cohere = AccountSettings(**rack, models={"cohere/embed-v4.0": "embed"})
+
+    (deployment,) = served(rack=nomic).values()
+    assert deployment.input_type.param is None
+    assert deployment.input_type.query == "search_query: "
+    with pytest.raises(SettingsError, match="under a name of your own"):
+        served(rack=cohere)
+
+
 def test_price_of_a_passed_on_model():
     """A model of the catalogue behind a server of one's own costs nothing; behind another gateway
     it costs what its creator takes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class UsageLine(Struct, frozen=True, kw_only=True):
+class UsageLine(Struct, frozen=True, gc=False, kw_only=True):
     """One request of a caller, whatever its end. Never holds a text or a vector."""
 
     id: str

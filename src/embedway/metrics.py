@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from embedway.ledger import UsageLine
@@ -11,11 +13,23 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
 
+class _Group(NamedTuple):
+    """The counters of one model, provider and status."""
+
+    requests: Counter
+    duration: Histogram
+    inputs: Counter
+    tokens: Counter
+    cost: Counter
+
+
 class Metrics:
     """The counters of one gateway; several may live in one process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._counters: dict[tuple[str, int], Counter] = {}
+        self._groups: dict[tuple[str, str | None, int], _Group] = {}
         self._responses = Counter(
             "embedway_http_responses",
             "HTTP responses, by route and status.",
@@ -47,17 +61,33 @@ class Metrics:
 
     def count_response(self, route: str, status: int) -> None:
         """One HTTP response left. *route* is a pattern of ours, never a caller's path."""
-        self._responses.labels(route, str(status)).inc()
+        key = (route, status)
+        if (counter := self._counters.get(key)) is None:
+            counter = self._counters[key] = self._responses.labels(route, str(status))
+        counter.inc()
 
     def count_request(self, line: UsageLine, /) -> None:
         """One embedding request ended."""
-        model = line.model
-        self._requests.labels(model, line.provider or "none", str(line.status)).inc()
-        self._duration.labels(model).observe(line.latency_ms / 1000)
+        key = (line.model, line.provider, line.status)
+        if (group := self._groups.get(key)) is None:
+            group = self._groups[key] = self._group(line)
+        group.requests.inc()
+        group.duration.observe(line.latency_ms / 1000)
         if line.code is None:
-            self._inputs.labels(model).inc(line.inputs)
-            self._tokens.labels(model).inc(line.tokens)
-            self._cost.labels(model).inc(line.cost / PICODOLLARS)
+            group.inputs.inc(line.inputs)
+            group.tokens.inc(line.tokens)
+            group.cost.inc(line.cost / PICODOLLARS)
+
+    def _group(self, line: UsageLine) -> _Group:
+        """What `labels` finds, kept: finding it anew takes longer than counting."""
+        model = line.model
+        return _Group(
+            requests=self._requests.labels(model, line.provider or "none", str(line.status)),
+            duration=self._duration.labels(model),
+            inputs=self._inputs.labels(model),
+            tokens=self._tokens.labels(model),
+            cost=self._cost.labels(model),
+        )
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

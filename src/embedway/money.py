@@ -10,6 +10,7 @@ PICODOLLARS = 10**12
 anything coarser would round (facts measured with the seeds' own example)."""
 
 
+@lru_cache(maxsize=4096)
 def usd_text(picodollars: int) -> str:
     """A plain decimal text in USD, without exponent or trailing zeros: 120000 is "0.00000012"."""
     sign = "-" if picodollars < 0 else ""

@@ -13,7 +13,7 @@ from embedway.secret import Secret
 from embedway.types import Embedding, EmbedRequest
 
 
-class HttpRequest(Struct, frozen=True):
+class HttpRequest(Struct, frozen=True, gc=False):
     """One request to an upstream, ready to be sent."""
 
     method: str
@@ -24,7 +24,7 @@ class HttpRequest(Struct, frozen=True):
     """Whether the operator allows plain http and private addresses for this account."""
 
 
-class HttpResponse(Struct, frozen=True):
+class HttpResponse(Struct, frozen=True, gc=False):
     """What came back, read whole. Header names are lower-case."""
 
     status: int

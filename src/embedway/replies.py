@@ -23,6 +23,8 @@ from embedway.types import Embedding, EmbedRequest, Input, Vector
 
 _LONGEST_MESSAGE = 500
 _LONGEST_WAIT_S = 86_400.0
+_LLAMA_TOO_LONG = "input is too large to process"
+"""llama.cpp's words for a text beyond its batch, which come with status 500 as well."""
 # Providers have no common code for a text that is too long; these are their words, lower-cased:
 # OpenAI, vLLM ("maximum context length"), Ollama ("exceeds the context length"), Mistral ("too many
 # tokens"), Cohere and Voyage ("too long", "max allowed tokens"), Titan ("too many input tokens"),
@@ -121,6 +123,8 @@ def refusal(
             upstream_status=given,
             retry_after_s=wait,
         )
+    if status >= 500 and _LLAMA_TOO_LONG in told:
+        status = 400
     # 408 and 409 pass; 424, 498 and 499 are a backend's, a filter's and a cancelled call.
     if status >= 500 or status in (408, 409, 424, 498, 499) or status < 400:
         return UpstreamUnavailable(

@@ -58,6 +58,8 @@ def share_tokens(total: int, lengths: Sequence[int]) -> list[int]:
         if total:
             raise ValueError("there is nobody to share the tokens among")
         return []
+    if len(lengths) == 1:
+        return [total]
     whole = sum(lengths)
     shares = [total * length // whole for length in lengths]
     remainders = [total * length % whole for length in lengths]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from contextlib import AsyncExitStack
+from functools import lru_cache
 from types import TracebackType
 
 import aiohttp
@@ -21,6 +22,9 @@ from embedway.provider import HttpRequest, HttpResponse, TransportError
 
 _CONNECT_TIMEOUT_S = 10.0  # openai-python allows 5, aiohttp 30; a TLS handshake across an ocean
 _CONNECTIONS = 512
+# Vectors hardly shrink, and to inflate them costs more than to read them.
+_ADDED = {"accept-encoding": "identity", "user-agent": "embedway"}
+_NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
 class _PublicResolver(AbstractResolver):
@@ -72,6 +76,8 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 raise_for_status=False,
+                skip_auto_headers=_NOT_ADDED,
+                headers=_ADDED,
             )
         )
 
@@ -85,7 +91,7 @@ class Transport:
         try:
             async with session.request(
                 request.method,
-                URL(request.url, encoded=True),  # as built: a signature covers the path
+                _url(request.url),
                 headers=request.headers,
                 data=request.body,
                 allow_redirects=False,
@@ -114,6 +120,12 @@ class Transport:
             raise TransportError("its answer broke off", was_sent=True) from None
         except (aiohttp.ClientError, OSError, ValueError):
             raise TransportError("the connection broke", was_sent=True) from None
+
+
+@lru_cache(maxsize=1024)
+def _url(text: str) -> URL:
+    """Exactly as built: a signature covers the path."""
+    return URL(text, encoded=True)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

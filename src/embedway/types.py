@@ -1,7 +1,8 @@
 """The nouns that every layer speaks: what is asked, for whom, and what comes back.
 
 Everything that can answer an embedding request is an `Embedder`. Data is frozen; a layer that
-wants to change a request makes a new one with `replace`.
+wants to change a request makes a new one with `replace`. None can be part of a cycle, so the
+garbage collector is told not to look at them (`gc=False`).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Vector = bytes
 CacheMode = Literal["use", "skip", "refresh"]
 
 
-class EmbedParams(Struct, frozen=True, kw_only=True):
+class EmbedParams(Struct, frozen=True, gc=False, kw_only=True):
     """All that decides a vector besides the text: same params and text, same vector.
 
     `model` is the name the caller used until `layers/route.py` makes it canonical and fills in
@@ -53,7 +54,7 @@ class EmbedParams(Struct, frozen=True, kw_only=True):
     """Options of the providers, canonical JSON (sorted keys), empty for none."""
 
 
-class Grant(Struct, frozen=True, kw_only=True):
+class Grant(Struct, frozen=True, gc=False, kw_only=True):
     """What the caller's key allows. The open server gives every caller `Grant.open()`."""
 
     key_id: str
@@ -68,7 +69,7 @@ class Grant(Struct, frozen=True, kw_only=True):
         return cls(key_id="open", name="loopback", is_admin=True)
 
 
-class Call(Struct, frozen=True, kw_only=True):
+class Call(Struct, frozen=True, gc=False, kw_only=True):
     """On whose behalf, until when, and how; never changes a vector."""
 
     id: str
@@ -94,7 +95,7 @@ class Call(Struct, frozen=True, kw_only=True):
     """The caller's own credentials by provider (`byok`): for this call, never stored."""
 
 
-class EmbedRequest(Struct, frozen=True, kw_only=True):
+class EmbedRequest(Struct, frozen=True, gc=False, kw_only=True):
     """At least one input, with what decides its vector and on whose behalf it is asked."""
 
     params: EmbedParams
@@ -102,7 +103,7 @@ class EmbedRequest(Struct, frozen=True, kw_only=True):
     call: Call
 
 
-class Embedding(Struct, frozen=True):
+class Embedding(Struct, frozen=True, gc=False):
     """The vector of one input, with what it cost.
 
     `tokens` are the model's own, `cost` is in picodollars (10^-12 USD) and is 0 for a cached
@@ -119,7 +120,7 @@ class Embedding(Struct, frozen=True):
     """Whether the provider cut the input."""
 
 
-class Attempt(Struct, frozen=True, kw_only=True):
+class Attempt(Struct, frozen=True, gc=False, kw_only=True):
     """One try at one deployment, for the routing blocks of the response and the books."""
 
     model: str
@@ -135,7 +136,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     credential_type: Literal["system", "byok"] = "system"
 
 
-class EmbedResponse(Struct, frozen=True, kw_only=True):
+class EmbedResponse(Struct, frozen=True, gc=False, kw_only=True):
     """One response, one model: its vectors may be compared with each other."""
 
     params: EmbedParams

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def fault(vector: Vector, dimensions: int) -> str | None:
     # One dot product answers both questions: a NaN or infinity anywhere makes it not finite.
     with np.errstate(all="ignore"):
         square = float(np.dot(numbers, numbers))
-    if not np.isfinite(square) and not bool(np.isfinite(numbers).all()):
+    if not isfinite(square) and not bool(np.isfinite(numbers).all()):
         return "holds NaN or infinity"
     if square == 0.0 and not numbers.any():
         return "is all zeros"

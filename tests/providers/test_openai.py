@@ -387,3 +387,10 @@ def test_input_type(field, asked, body):
     sent = body_of(make_request("a", input_type=asked), input_type=way)
 
     assert {name: sent[name] for name in ("input", "task") if name in sent} == body
+
+
+def test_too_long_for_llama():
+    """llama.cpp tells with status 500 that a text is too long: that is the caller's to change."""
+    error = explain(500, b'{"error": {"message": "input is too large to process. Increase it"}}')
+    assert type(error) is UpstreamInputTooLong
+    assert error.upstream_status == 500

@@ -123,3 +123,38 @@ def test_the_input_type_used_is_shown() -> None:
     )
     _, body = rendered(answer("openai", response=response))
     assert body["gateflow"]["input_type"] == "document"
+
+
+@pytest.mark.parametrize(
+    ("model", "dimensions", "options", "space"),
+    [
+        ("openai/text-embedding-3-small", 256, b"", "openai/text-embedding-3-small@256"),
+        ("google/gemini-embedding-001", 3072, b"", "google/gemini-embedding-001@3072+document"),
+        ("google/gemini-embedding-001", 768, b"", "google/gemini-embedding-001#l2@768+document"),
+        ("amazon/titan-embed-text-v1", 1536, b"", "amazon/titan-embed-text-v1#l2@1536"),
+        (
+            "amazon/titan-embed-text-v2",
+            1024,
+            b'{"bedrock":{"normalize":false}}',
+            "amazon/titan-embed-text-v2#raw@1024",
+        ),
+        ("voyage/voyage-4-lite", 1024, b"", "voyage/voyage-4@1024+document"),
+    ],
+)
+def test_the_space_says_what_may_be_compared(
+    model: str, dimensions: int, options: bytes, space: str
+) -> None:
+    """The space names the model, the width, the input type where it matters, and whether the
+    length was made 1 here or left as it came; models that share a space share its name."""
+    found = load_catalog().find(model)
+    assert found is not None, [m.id for m in load_catalog().models]
+    params = EmbedParams(model=model, dimensions=dimensions, input_type="document", options=options)
+    headers, body = rendered(
+        answer(
+            "openai",
+            model=found.model,
+            requested_model=found.model.id,
+            response=EmbedResponse(params=params, embeddings=answer("openai").response.embeddings),
+        )
+    )
+    assert headers["x-embedway-space"] == body["gateflow"]["space"] == space

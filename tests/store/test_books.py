@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 
 from embedway.ledger import UsageLine
 from embedway.store.books import UsageBook, _line, _row
-from embedway.store.database import StoreError, open_database
+from embedway.store.database import USAGE, StoreError, open_database
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_found_as_added(book, changes):
 )
 def test_rows(line):
     """A line becomes a row and comes back the same."""
-    assert _line(_row(line)) == line
+    assert _line(dict(zip(UsageLine.__struct_fields__, _row(line), strict=True))) == line
 
 
 def test_every_line_is_written(book, engine, monkeypatch):
@@ -282,3 +282,8 @@ def test_an_unreadable_book(engine):
         with pytest.raises(StoreError, match="usage book cannot be read"):
             read("x")
     book.close()
+
+
+def test_columns_and_fields():
+    """The table's columns are the line's fields in their order: rows are written by position."""
+    assert tuple(column.name for column in USAGE.columns) == UsageLine.__struct_fields__

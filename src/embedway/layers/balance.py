@@ -24,11 +24,16 @@ class Balance:
 
     def choose(self, call: Call) -> str:
         """The account to ask. Raises InvalidRequest if none is allowed."""
-        allowed = [name for name in self.accounts if not call.only or name in call.only]
+        allowed = tuple(self.accounts)
+        if call.only:
+            allowed = tuple(name for name in allowed if name in call.only)
         if not allowed:
             raise InvalidRequest(
                 f"No provider among {', '.join(call.only)} serves {self.model}; "
                 f"it is served by {', '.join(self.accounts)}.",
                 param="provider",
             )
-        return next((name for name in call.order if name in allowed), allowed[0])
+        for name in call.order:
+            if name in allowed:
+                return name
+        return allowed[0]

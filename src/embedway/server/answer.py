@@ -6,13 +6,13 @@ from msgspec import Struct
 
 from embedway.catalog import Model
 from embedway.options import is_raw
-from embedway.types import CacheMode, EmbedResponse, Space
+from embedway.types import CacheMode, EmbedParams, EmbedResponse, Space
 
 CACHED = "cache"
 """The source of an embedding that was known."""
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """A response with all that the blocks around the vectors say."""
 
     response: EmbedResponse
@@ -65,6 +65,18 @@ class Answer(Struct, frozen=True, kw_only=True):
         return Space(
             model=self.model.space_name,
             dimensions=params.dimensions or self.model.dimensions.default,
-            revision="raw" if is_raw(params.options) else self.model.revision or "",
+            revision=self._revision(params),
             input_type=(params.input_type or "") if self.model.input_type_in_space else "",
         )
+
+    def _revision(self, params: EmbedParams) -> str:
+        """ "l2" where we made the length 1 of vectors that come otherwise, "raw" where the caller
+        wants them as they come: neither may meet the others in one index."""
+        if is_raw(params.options):
+            return "raw"
+        width, full = params.dimensions, self.model.dimensions.default
+        is_cut = width is not None and width != full
+        normalised = self.model.normalised
+        if normalised == "never" or (normalised == "only_full" and is_cut):
+            return "l2"
+        return self.model.revision or ""

@@ -12,6 +12,7 @@ import hmac
 import ipaddress
 import logging
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from embedway.clock import Clock
@@ -154,13 +155,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=256)
+def _names_loopback(host: str) -> bool:
+    """Whether a `Host` header, with its port, names this machine's loopback."""
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+
+
 def _refuse_foreign(incoming: Incoming, origins: frozenset[str]) -> None:
     host = incoming.header(b"host")
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        name = ""
-    if not is_loopback(name):
+    if not _names_loopback(host):
         raise PermissionDenied(
             "This gateway has no key yet and answers to loopback names only. Create a key with "
             "'embedway keys create NAME' to use it under another name."

@@ -72,7 +72,7 @@ def _reasoning(answer: Answer) -> str:
 
 def gateflow_block(answer: Answer) -> dict[str, Any]:
     """`gateflow`."""
-    response, hits = answer.response, answer.hits
+    response, hits, space = answer.response, answer.hits, answer.space
     inputs = len(response.embeddings)
     block: dict[str, Any] = {
         "request_id": f"req_{answer.id}",
@@ -85,8 +85,8 @@ def gateflow_block(answer: Answer) -> dict[str, Any]:
             "hits": hits,
             "misses": inputs - hits,
         },
-        "space": str(answer.space),
-        "dimensions": answer.space.dimensions,
+        "space": str(space),
+        "dimensions": space.dimensions,
     }
     if response.params.input_type is not None:
         block["input_type"] = response.params.input_type

@@ -136,10 +136,15 @@ class Embeddings:
         )
 
 
+_NO_OPTIONS = GatewayOptions()
+
+
 def _routing(body: EmbeddingsBody, provider_options: dict[str, Any]) -> GatewayOptions:
     """The routing options, from `providerOptions.gateway` or an object in `provider`."""
     nested = provider_options.pop("gateway", None)
-    routing = decode_options({} if nested is None else nested, "providerOptions.gateway")
+    routing = _NO_OPTIONS
+    if nested is not None:
+        routing = decode_options(nested, "providerOptions.gateway")
     if not isinstance(body.provider, GatewayOptions):
         return routing
     if nested and body.provider != routing:

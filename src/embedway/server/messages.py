@@ -15,7 +15,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 JSON = (b"content-type", b"application/json")
 
 
-class Incoming(Struct, frozen=True, kw_only=True):
+class Incoming(Struct, frozen=True, gc=False, kw_only=True):
     """One request. Header names are lower-case; of a repeated header the last value counts."""
 
     method: str
@@ -29,10 +29,11 @@ class Incoming(Struct, frozen=True, kw_only=True):
 
     def header(self, name: bytes) -> str:
         """The header as text, empty if it is missing. Latin-1, as HTTP has it."""
-        return self.headers.get(name, b"").decode("latin-1")
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value else ""
 
 
-class Outgoing(Struct, frozen=True):
+class Outgoing(Struct, frozen=True, gc=False):
     """One answer."""
 
     status: int
