@@ -64,8 +64,8 @@ def served_models(settings: Settings, catalog: Catalog) -> list[Served]:
 
 
 def _serve(name: str, account: AccountSettings, catalog: Catalog) -> Iterator[Served]:
-    provider = _provider(name, account)
-    base_url = _base_url(name, account, provider)
+    provider = provider_of(name, account)
+    base_url = base_url_of(name, account, provider)
     if account.secret_access_key is not None and not account.access_key_id:
         raise SettingsError(f"providers.{name}.access_key_id must be set with its secret")
     for model, upstream_model in _models(name, account, provider, catalog):
@@ -110,7 +110,8 @@ def _access_key(account: AccountSettings) -> AccessKey | None:
     )
 
 
-def _provider(name: str, account: AccountSettings) -> Provider:
+def provider_of(name: str, account: AccountSettings) -> Provider:
+    """The adapter of the account's kind."""
     kind = account.kind or name
     if (provider := PROVIDERS.get(kind)) is None:
         close = difflib.get_close_matches(kind, PROVIDERS, 1)
@@ -119,7 +120,8 @@ def _provider(name: str, account: AccountSettings) -> Provider:
     return provider
 
 
-def _base_url(name: str, account: AccountSettings, provider: Provider) -> str:
+def base_url_of(name: str, account: AccountSettings, provider: Provider) -> str:
+    """Where the account's requests go, without a slash at the end."""
     url = account.base_url or provider.base_url
     if url is None:
         raise SettingsError(f"providers.{name}.base_url must be set")
@@ -170,6 +172,8 @@ def _offered(name: str, provider: Provider, catalog: Catalog) -> Iterator[tuple[
     """What the catalogue says the provider offers."""
     offers = [(model, model.offer(provider.name)) for model in catalog.models]
     ready = [(model, o.upstream_id) for model, o in offers if o and not o.is_shut_down]
+    if provider.ask_introduction is not None:
+        return  # the server itself tells, once it is asked (`introductions.py`)
     if not any(upstream for _, upstream in ready):
         raise SettingsError(
             f"providers.{name}.models must say which models the account serves, "

@@ -122,6 +122,14 @@ class Deployment(Struct, frozen=True, kw_only=True):
         return wanted if self.takes_dimensions and wanted != self.dimensions else None
 
 
+class Introduction(Struct, frozen=True, kw_only=True):
+    """What a server says of the one model it serves."""
+
+    model: str
+    max_inputs: int
+    max_input_tokens: int
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """Three pure functions and a few limits."""
 
@@ -136,5 +144,10 @@ class Provider(Struct, frozen=True, kw_only=True):
     where every account has its own."""
     sign: Callable[[HttpRequest, Deployment, float], HttpRequest] | None = None
     """Signs a built request at a time (seconds since 1970), where a header is not enough."""
+    ask_introduction: Callable[[Deployment], HttpRequest] | None = None
+    """Asks a server which model it serves, where it can tell; the deployment knows only how to
+    reach it."""
+    read_introduction: Callable[[HttpResponse], Introduction] | None = None
+    """Raises ValueError on an unsound body."""
     source: str
     """The page of the provider's documentation, with the date it was read."""

@@ -12,6 +12,7 @@ from embedway.catalog_file import load_catalog
 from embedway.clock import Clock, SystemClock
 from embedway.gateway import LOCAL_MODEL, Gateway, build_gateway
 from embedway.ids import Ids
+from embedway.introductions import introduce
 from embedway.local import Local
 from embedway.metrics import Metrics
 from embedway.provider import Send
@@ -59,6 +60,7 @@ async def open_runtime(
         stack.push_async_callback(asyncio.to_thread, book.close)
         if send is None:
             send = await stack.enter_async_context(Transport())
+        settings = await introduce(settings, send)
         if local is not None:
             stack.push_async_callback(local.close)
         metrics = Metrics()

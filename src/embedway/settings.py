@@ -74,7 +74,7 @@ class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="`info` writes one line per request."),
+        Meta(description="`info` writes a line for each embedding request and each refusal."),
     ] = "warning"
 
 

@@ -41,6 +41,7 @@ class Served:
         self.loaded.append(loaded)
         host = loaded.settings.server.listen.replace(":0", ":4711")
         runtime = SimpleNamespace(
+            settings=loaded.settings,
             clock=SystemClock(),
             catalog=load_catalog(),
             keys=SimpleNamespace(all=lambda: self._keys),

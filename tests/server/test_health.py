@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,15 @@ async def test_the_lifespan_opens_and_closes(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         await app({"type": "lifespan"}, receive, send)
     assert sent == ["lifespan.startup.failed"]
+
+
+async def test_the_log_has_no_texts(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """At `info` each embedding request and each refusal has a line with its route, status and id;
+    never a text, a key, or a control character of a caller."""
+    with caplog.at_level(logging.INFO, logger="embedway.access"):
+        body = (await embed(app, input="a secret text")).json()
+        await call(app, "GET", "/no\nwhere")
+    answered, refused = caplog.messages
+    assert answered == f"POST '/v1/embeddings' 200 {body['gateflow']['request_id']}"
+    assert refused.startswith("GET '/no\\nwhere' 404 req_")
+    assert "secret" not in caplog.text

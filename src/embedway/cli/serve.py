@@ -7,6 +7,8 @@ import sys
 from argparse import ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from embedway.cli.arguments import Parser, add_common, load
 from embedway.cli.stop import OK, Stop
 
@@ -29,7 +31,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--log-level",
         choices=("debug", "info", "warning", "error"),
-        help="what goes to standard error; info writes a line per request (default: warning)",
+        help="what goes to standard error; info writes a line for each embedding request "
+        "(default: warning)",
     )
     add_common(parser, "print one JSON line when the gateway takes requests")
 
@@ -52,11 +55,13 @@ def run(arguments: Namespace) -> int:
         clock, catalog = ready.runtime.clock, ready.runtime.catalog
         states = [key.state(clock.now() * 1000) for key in ready.runtime.keys.all()]
         active = states.count("active")
+        # With what servers of one's own told of themselves.
+        told = replace(loaded, settings=ready.runtime.settings)
         if arguments.json:
-            line = record(loaded, catalog, url=ready.url, is_open=ready.is_open, keys=active)
+            line = record(told, catalog, url=ready.url, is_open=ready.is_open, keys=active)
             print(json.dumps(line))
         else:
-            print(banner(loaded, catalog, url=ready.url, is_open=ready.is_open, keys=active))
+            print(banner(told, catalog, url=ready.url, is_open=ready.is_open, keys=active))
         sys.stdout.flush()
 
     try:

@@ -30,6 +30,7 @@ with unread bytes resets it, and the reset may overtake the answer: he would see
 broken connection, and try again (nginx's lingering_close does the same)."""
 _LENGTH_DIGITS = 18  # Python refuses to read very long numbers
 _log = logging.getLogger("embedway.server")
+_access = logging.getLogger("embedway.access")
 
 OpenRuntime = Callable[[], AbstractAsyncContextManager[Runtime]]
 
@@ -132,8 +133,16 @@ class App:
         except Exception:
             _log.exception("a bug; request req_%s", id)
             outgoing = explain(internal_error(id), incoming, id)
-        self.runtime.metrics.count_response(incoming.path if hot else "other", outgoing.status)
+        self._note(incoming, id, outgoing.status, is_hot=hot is not None)
         await send_outgoing(outgoing, receive, send)
+
+    def _note(self, incoming: Incoming, id: str, status: int, *, is_hot: bool) -> None:
+        """Count the answer, and write its line where the operator wants one. Never a text."""
+        route = incoming.path if is_hot else "other"
+        self.runtime.metrics.count_response(route, status)
+        if _access.isEnabledFor(logging.INFO):
+            # ascii() keeps control characters of a caller's path out of the terminal.
+            _access.info("%s %s %d req_%s", incoming.method, ascii(incoming.path), status, id)
 
     async def _answer_hot(
         self, hot: Hot, incoming: Incoming, id: str, receive: Receive
