@@ -38,10 +38,12 @@ from tests.fakes import (
 A, B = make_vector("a"), make_vector("b")
 
 
-def make_upstream(*answers, clock=None, tokens=None, provider=PROVIDERS["openai"], **deployment):
+def make_upstream(*answers, clock=None, renewed=None, provider=PROVIDERS["openai"], **deployment):
     """An Upstream with what it sends."""
     send = ScriptedSend(*answers)
-    upstream = Upstream(provider, make_deployment(**deployment), send, clock or FakeClock(), tokens)
+    upstream = Upstream(
+        provider, make_deployment(**deployment), send, clock or FakeClock(), renewed
+    )
     return upstream, send
 
 
@@ -302,7 +304,7 @@ async def test_fetched_token():
         fetched.append(1)
         return Secret("fetched")
 
-    upstream, send = make_upstream(answer_openai, tokens=fetch, credential=None)
+    upstream, send = make_upstream(answer_openai, renewed=fetch, credential=None)
     await upstream(make_request("a"))
     await upstream(make_request("a", credentials={"openai": Secret("sk-caller")}))
 
@@ -319,7 +321,7 @@ async def test_token_cannot_be_fetched():
     async def fetch():
         raise UpstreamUnavailable("no token", provider="openai")
 
-    upstream, send = make_upstream(answer_openai, tokens=fetch)
+    upstream, send = make_upstream(answer_openai, renewed=fetch)
 
     with pytest.raises(UpstreamUnavailable) as caught:
         await upstream(make_request("a"))

@@ -81,6 +81,7 @@ def _serve(name: str, account: AccountSettings, catalog: Catalog) -> Iterator[Se
             credential=account.api_key or account.access_token,
             takes_dimensions=offer.dimensions_param is not None,
             max_inputs=account.max_inputs or offer.max_inputs or 2048,
+            tokenizer=model.tokenizer,
             input_type=offer.input_type,
             normalised=offer.normalised or model.normalised,
             region=account.region,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedway.accounts import Served, aliases, served_models, with_own_models
+from embedway.aws_credentials import AwsChain
 from embedway.catalog import Catalog, Model
 from embedway.clock import Clock
 from embedway.directory import Directory
@@ -26,7 +27,7 @@ from embedway.provider import Send
 from embedway.service_account import ServiceAccount
 from embedway.settings import Settings
 from embedway.types import Embedder, EmbedRequest, EmbedResponse
-from embedway.upstream import Upstream
+from embedway.upstream import Renewed, Upstream
 
 LOCAL_MODEL = "local/wordllama-256"
 
@@ -89,10 +90,13 @@ def build_gateway(
 
 
 def _end(served: Served, send: Send, clock: Clock) -> Embedder:
-    tokens = None
+    deployment = served.deployment
+    renewed: Renewed | None = None
     if served.credentials_file is not None:
-        tokens = ServiceAccount(Path(served.credentials_file).expanduser(), send, clock)
-    return Upstream(served.provider, served.deployment, send, clock, tokens)
+        renewed = ServiceAccount(Path(served.credentials_file).expanduser(), send, clock)
+    elif served.provider.sign is not None and not (deployment.credential or deployment.access_key):
+        renewed = AwsChain(deployment.name)
+    return Upstream(served.provider, deployment, send, clock, renewed)
 
 
 def _directory(settings: Settings, catalog: Catalog, served: frozenset[str]) -> Directory:

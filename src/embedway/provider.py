@@ -87,6 +87,8 @@ class Deployment(Struct, frozen=True, kw_only=True):
     """Whether the provider has a field for shorter vectors of this model."""
     max_inputs: int = 2048
     """Most inputs in one upstream request."""
+    tokenizer: str | None = None
+    """The model's, as the catalogue names it: with it tokens are counted that nobody reports."""
     input_type: InputTypeField | None = None
     """How this provider is told whether a text is a query or a document."""
     normalised: Normalised = "always"

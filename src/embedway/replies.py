@@ -18,7 +18,7 @@ from embedway.errors import (
     UpstreamUnavailable,
 )
 from embedway.provider import Deployment, HttpResponse
-from embedway.tokens import estimate_tokens, share_tokens
+from embedway.tokens import count_cl100k, estimate_tokens, share_tokens
 from embedway.types import Embedding, EmbedRequest, Input, Vector
 
 _LONGEST_MESSAGE = 500
@@ -50,7 +50,8 @@ def embeddings(
     """One embedding for each vector, in the order of the inputs.
 
     tokens: the sum the provider reported (it is shared out by estimated length), a count for each
-    input, or None where it reported nothing (each is estimated, and says so).
+    input, or None where it reported nothing: then they are counted where the tokenizer is here,
+    and else estimated, which the embedding says.
     truncated: positions of inputs that the provider cut.
     A vector too few or too many is for `upstream.py` to refuse, for all providers alike.
     """
@@ -60,6 +61,8 @@ def embeddings(
         counts, is_estimated = share_tokens(tokens, lengths), False
     elif isinstance(tokens, Sequence) and _are_counts(tokens, len(lengths)):
         counts, is_estimated = list(tokens), False
+    elif deployment.tokenizer == "cl100k_base":
+        counts, is_estimated = [_count(value) for value in request.inputs], False
     else:
         counts, is_estimated = lengths, True
     counts += [0] * (len(vectors) - len(counts))
@@ -170,6 +173,10 @@ def _cost(value: Input, tokens: int, deployment: Deployment) -> int:
 
 def _are_counts(tokens: Sequence[int], inputs: int) -> bool:
     return len(tokens) == inputs and min(tokens) >= 0 and any(tokens)
+
+
+def _count(value: Input) -> int:
+    return count_cl100k(value) if isinstance(value, str) else len(value)
 
 
 def _length(value: Input) -> int:

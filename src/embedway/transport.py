@@ -21,6 +21,7 @@ from yarl import URL
 from embedway.provider import HttpRequest, HttpResponse, TransportError
 
 _CONNECT_TIMEOUT_S = 10.0  # openai-python allows 5, aiohttp 30; a TLS handshake across an ocean
+_READ_TIMEOUT_S = 60.0  # between two pieces of an answer; 2,048 long texts take some 20
 _CONNECTIONS = 512
 # Vectors hardly shrink, and to inflate them costs more than to read them.
 _ADDED = {"accept-encoding": "identity", "user-agent": "embedway"}
@@ -95,7 +96,9 @@ class Transport:
                 headers=request.headers,
                 data=request.body,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_TIMEOUT_S),
+                timeout=aiohttp.ClientTimeout(
+                    total=timeout_s, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_READ_TIMEOUT_S
+                ),
             ) as response:
                 body = await _read_bounded(response, max_bytes)
                 headers = {name.lower(): value for name, value in response.headers.items()}

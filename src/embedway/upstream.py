@@ -18,7 +18,15 @@ from embedway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from embedway.provider import Deployment, HttpRequest, HttpResponse, Provider, Send, TransportError
+from embedway.provider import (
+    AccessKey,
+    Deployment,
+    HttpRequest,
+    HttpResponse,
+    Provider,
+    Send,
+    TransportError,
+)
 from embedway.secret import Secret
 from embedway.types import Attempt, Embedding, EmbedRequest, EmbedResponse, Input, replace
 from embedway.vectors import fault, truncate
@@ -29,8 +37,8 @@ _BYTES_PER_NUMBER = 25
 _BYTES_PER_CHARACTER = 12
 _BYTES_BESIDE = 65_536
 
-Tokens = Callable[[], Awaitable[Secret]]
-"""Fetches the access token that is valid now. Raises UpstreamError."""
+Renewed = Callable[[], Awaitable[Secret | AccessKey]]
+"""Finds the access token or key that is valid now. Raises UpstreamError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +49,8 @@ class Upstream:
     deployment: Deployment
     send: Send = field(repr=False)
     clock: Clock = field(repr=False)
-    tokens: Tokens | None = field(repr=False, default=None)
-    """Where the account's credential is a token that must be fetched and renewed."""
+    renewed: Renewed | None = field(repr=False, default=None)
+    """Where the account's credential must be fetched and renewed."""
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
         started_ms = int(self.clock.now() * 1000)
@@ -69,9 +77,12 @@ class Upstream:
                 price=0,
                 price_per_character=0,
             )
-        if self.tokens is None:
+        if self.renewed is None:
             return self.deployment
-        return replace(self.deployment, credential=await self.tokens())
+        found = await self.renewed()
+        if isinstance(found, AccessKey):
+            return replace(self.deployment, access_key=found)
+        return replace(self.deployment, credential=found)
 
     async def _exchange(self, request: EmbedRequest, deployment: Deployment) -> HttpResponse:
         remaining = request.call.deadline - self.clock.monotonic()

@@ -394,3 +394,13 @@ def test_too_long_for_llama():
     error = explain(500, b'{"error": {"message": "input is too large to process. Increase it"}}')
     assert type(error) is UpstreamInputTooLong
     assert error.upstream_status == 500
+
+
+def test_tokens_counted_here():
+    """Where nobody reports tokens and the tokenizer is here, they are counted, not estimated."""
+    body = {"data": [{"embedding": numbers(A)}, {"embedding": numbers(B)}]}
+    texts = ("Sunny day at the beach", "Hello world")
+    known = parse(body, *texts, tokenizer="cl100k_base")
+    assert [(one.tokens, one.is_estimated) for one in known] == [(6, False), (2, False)]
+    unknown = parse(body, *texts, tokenizer="hf:some/model")
+    assert all(one.is_estimated for one in unknown)
