@@ -17,12 +17,12 @@ from embedway.errors import (
     UpstreamUnavailable,
 )
 from embedway.gateway import LOCAL_MODEL, build_gateway, list_price
-from embedway.origins import SettingsError
 from embedway.provider import HttpResponse
 from embedway.runtime import open_runtime
 from embedway.secret import Secret
 from embedway.settings import AccountSettings, LocalSettings, ModelSettings, Settings
 from embedway.store.database import StoreError
+from embedway.wrong_settings import SettingsError
 from tests.fakes import (
     FakeClock,
     MemoryBook,

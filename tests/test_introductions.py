@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from embedway.introductions import introduce
-from embedway.origins import SettingsError
 from embedway.provider import HttpRequest, HttpResponse, TransportError
 from embedway.runtime import open_runtime
 from embedway.secret import Secret
 from embedway.settings import AccountSettings, LocalSettings, Settings
 from embedway.types import Call, EmbedParams, EmbedRequest, Grant
+from embedway.wrong_settings import SettingsError
 from tests.fake_provider.exchange import KEY
 from tests.fake_provider.server import running_fake
 

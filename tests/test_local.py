@@ -336,9 +336,10 @@ async def test_close(gated):
 
 async def test_close_unused():
     """A model that was never asked closes at once, and twice."""
-    local = make_local(FakeModel())
+    local = make_local(model := FakeModel())
     await local.close()
     await local.close()
+    assert model.runs == []
 
 
 async def test_close_after_cancel(gated):

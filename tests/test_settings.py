@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from embedway.origins import SettingsError, data_folder, is_colour_wanted, load_settings
+from embedway.origins import data_folder, is_colour_wanted, load_settings
 from embedway.secret import Secret
 from embedway.settings import CREDENTIAL_NAMES, AccountSettings, ServerSettings, Settings
+from embedway.wrong_settings import SettingsError
 
 HOME = {"HOME": "/home/somebody"}
 
@@ -487,3 +488,12 @@ def test_defaults_are_within_their_ranges():
     for settings in (Settings(home="/h"), ServerSettings()):
         data = msgspec.to_builtins(settings)
         assert msgspec.convert(data, type(settings)) == settings
+
+
+@pytest.mark.parametrize("value", ["", "${NOWHERE:-}"])
+def test_empty_credential(tmp_path, value):
+    """A credential that is there but empty stops the start: it would be sent as nothing."""
+    (tmp_path / "embedway.toml").write_text(f'[providers.openai]\napi_key = "{value}"\n')
+
+    with pytest.raises(SettingsError, match=r"providers\.openai\.api_key is empty"):
+        load_settings(environ={"HOME": str(tmp_path)}, folder=tmp_path)

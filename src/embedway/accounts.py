@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from embedway.catalog import Catalog, Dimensions, Kind, Model, Offer
-from embedway.money import picodollars
-from embedway.origins import SettingsError
+from embedway.catalog import Catalog, Model, Offer
+from embedway.offers import plain_offer
 from embedway.provider import AccessKey, Deployment, Provider
 from embedway.providers import PROVIDERS
-from embedway.secret import Secret
-from embedway.settings import AccountSettings, ModelSettings, Settings
+from embedway.settings import AccountSettings, Settings
+from embedway.wrong_settings import SettingsError
 
 _VERTEX_HOSTS = {
     "global": "https://aiplatform.googleapis.com",
@@ -39,21 +37,6 @@ class Served(Struct, frozen=True):
     """A service account whose tokens stand in for the credential."""
 
 
-def with_own_models(settings: Settings, catalog: Catalog) -> Catalog:
-    """The catalogue with the operator's own models (those with `dimensions`) at its end."""
-    own = tuple(
-        _own_model(name, model, settings, catalog)
-        for name, model in settings.models.items()
-        if _is_own(name, model, catalog)
-    )
-    return Catalog(models=catalog.models + own, retired=catalog.retired, kinds=catalog.kinds)
-
-
-def aliases(settings: Settings) -> dict[str, str]:
-    """The operator's own names for models of the catalogue."""
-    return {name: own.model for name, own in settings.models.items() if own.model is not None}
-
-
 def served_models(settings: Settings, catalog: Catalog) -> list[Served]:
     """Every account's deployments, in the order of the settings."""
     return [
@@ -69,7 +52,7 @@ def _serve(name: str, account: AccountSettings, catalog: Catalog) -> Iterator[Se
     if account.secret_access_key is not None and not account.access_key_id:
         raise SettingsError(f"providers.{name}.access_key_id must be set with its secret")
     for model, upstream_model in _models(name, account, provider, catalog):
-        offer = model.offer(provider.name) or _plain_offer(model, provider, catalog)
+        offer = model.offer(provider.name) or plain_offer(model, provider.name, catalog)
         deployment = Deployment(
             name=name,
             model=model.id,
@@ -183,97 +166,3 @@ def _offered(name: str, provider: Provider, catalog: Catalog) -> Iterator[tuple[
     for model, upstream in ready:
         if upstream:
             yield model, upstream
-
-
-def _plain_offer(model: Model, provider: Provider, catalog: Catalog) -> Offer:
-    """An offer the catalogue does not list: a self-hosted or passed-on model. It costs nothing
-    where it runs on the operator's own machines, and else what its creator's offer costs."""
-    kind = catalog.kind(provider.name)
-    if kind is None:
-        first = model.offers[0]
-        return Offer(
-            provider=provider.name,
-            price_usd_per_million_tokens=first.price_usd_per_million_tokens,
-            dimensions_param="dimensions" if first.dimensions_param else None,
-            source=first.source,
-            checked=first.checked,
-        )
-    marked = [one.input_type for one in model.offers if one.input_type is not None]
-    words = next((field for field in marked if field.param is None), None)
-    if marked and words is None:
-        raise SettingsError(
-            f"{model.id} makes other vectors for queries than for documents, and nothing is known "
-            f"of how {kind.name} is told; serve it under a name of your own "
-            '([models."..."] with its dimensions)'
-        )
-    return replace(_kind_offer(kind, model.dimensions), input_type=words)
-
-
-def _kind_offer(kind: Kind, dimensions: Dimensions, price: str | None = None) -> Offer:
-    is_fixed = len(dimensions.allowed) == 1
-    return Offer(
-        provider=kind.name,
-        price_usd_per_million_tokens=price or kind.price_usd_per_million_tokens,
-        max_inputs=kind.max_inputs,
-        dimensions_param=None if is_fixed else kind.dimensions_param,
-        normalised=kind.normalised,
-        source=kind.source,
-        checked=kind.checked,
-    )
-
-
-def _is_own(name: str, model: ModelSettings, catalog: Catalog) -> bool:
-    """Whether `[models.NAME]` describes a model, and is not an alias."""
-    if (model.model is None) == (model.dimensions is None):
-        raise SettingsError(f'models."{name}": set either model, or dimensions')
-    if model.dimensions is None:
-        return False
-    if "/" not in name.strip("/"):
-        raise SettingsError(f'models."{name}": a model of your own is named like "rack/bge-m3"')
-    if catalog.find(name) is not None:
-        raise SettingsError(f'models."{name}": the catalogue has a model of that name')
-    try:
-        picodollars(model.price_usd_per_million_tokens)
-    except ValueError as error:
-        raise SettingsError(f'models."{name}".price_usd_per_million_tokens: {error}') from None
-    return True
-
-
-def _own_model(name: str, model: ModelSettings, settings: Settings, catalog: Catalog) -> Model:
-    width = model.dimensions or 1
-    dimensions = Dimensions(default=width, allowed=(width,))
-    if model.matryoshka:
-        dimensions = Dimensions(default=width, minimum=1, maximum=width, cut=True)
-    price = model.price_usd_per_million_tokens
-    listed = catalog.models[0].listed
-    kinds = {
-        account.kind or account_name
-        for account_name, account in settings.providers.items()
-        if name in account.models
-    }
-    if not kinds:
-        raise SettingsError(f'models."{name}": no account serves it; add it to one\'s models')
-    offers = [
-        _kind_offer(kind, dimensions, price)
-        if (kind := catalog.kind(kind_name))
-        else Offer(
-            provider=kind_name, price_usd_per_million_tokens=price, source=(), checked=listed
-        )
-        for kind_name in sorted(kinds)
-    ]
-    return Model(
-        id=name,
-        name=name.partition("/")[2],
-        description="A model of this gateway's operator.",
-        listed=listed,
-        dimensions=dimensions,
-        max_input_tokens=model.max_input_tokens,
-        normalised="unknown",
-        offers=tuple(offers),
-    )
-
-
-def credential_hint(account: AccountSettings) -> str:
-    """What may be shown of an account's credential."""
-    secret: Secret | None = account.api_key or account.access_token or account.secret_access_key
-    return secret.hint() if secret else ""

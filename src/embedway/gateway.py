@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedway.accounts import Served, aliases, served_models, with_own_models
+from embedway.accounts import Served, served_models
 from embedway.aws_credentials import AwsChain
 from embedway.catalog import Catalog, Model
 from embedway.clock import Clock
@@ -22,12 +22,13 @@ from embedway.layers.fallback import Fallback
 from embedway.layers.meter import Book, Count, Meter
 from embedway.layers.route import Route
 from embedway.layers.split import Split
-from embedway.origins import SettingsError
+from embedway.own_models import aliases, with_own_models
 from embedway.provider import Send
 from embedway.service_account import ServiceAccount
 from embedway.settings import Settings
 from embedway.types import Embedder, EmbedRequest, EmbedResponse
 from embedway.upstream import Renewed, Upstream
+from embedway.wrong_settings import SettingsError
 
 LOCAL_MODEL = "local/wordllama-256"
 

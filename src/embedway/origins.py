@@ -7,14 +7,13 @@ and an upstream that followed it would call itself.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -26,14 +25,11 @@ from embedway.settings import (
     ServerSettings,
     Settings,
 )
+from embedway.wrong_settings import SettingsError, decode_secret, explain, nearest
 
 PREFIX = "EMBEDWAY_"
 DEFAULT = "default"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-class SettingsError(ValueError):
-    """A setting is wrong. The message names it, where it came from, and what to do."""
 
 
 class Origins(Struct, frozen=True, kw_only=True):
@@ -185,7 +181,7 @@ def _apply_environment(
             _assign(tree, dotted, value, f"environment {variable}", origins)
     for variable in environ:
         if variable.startswith(PREFIX) and variable not in known:
-            raise SettingsError(f"{variable}: no such setting{_nearest(variable, known)}")
+            raise SettingsError(f"{variable}: no such setting{nearest(variable, known)}")
 
 
 def _host(listen: str) -> str:
@@ -222,10 +218,13 @@ def _apply_credentials(
 
 def _convert(tree: dict[str, Any], origins: dict[str, str]) -> Settings:
     try:
-        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_decode_secret)
+        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=decode_secret)
     except msgspec.ValidationError as error:
-        raise SettingsError(_explain(str(error), tree, origins)) from None
+        raise SettingsError(explain(str(error), tree, origins)) from None
     accounts = {name: _with_file(name, a) for name, a in settings.providers.items()}
+    for name, account in accounts.items():
+        if account.api_key is not None and not account.api_key.reveal():
+            raise SettingsError(f"providers.{name}.api_key is empty; set it or leave it out")
     return msgspec.structs.replace(settings, providers=accounts)
 
 
@@ -241,61 +240,3 @@ def _with_file(name: str, account: AccountSettings) -> AccountSettings:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"providers.{name}.api_key_file: cannot be read: {reason}") from None
     return msgspec.structs.replace(account, api_key=Secret(text))
-
-
-def _decode_secret(kind: type, value: Any) -> Any:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
-
-
-def _explain(message: str, tree: dict[str, Any], origins: dict[str, str]) -> str:
-    """Say where the wrong value stands; for an unknown name, the nearest known one."""
-    path = match[1] if (match := re.search(r"at `\$\.([^`]*)`", message)) else ""
-    path = _name_entry(path, tree).partition("[")[0]  # the field: which item, msgspec rarely says
-    text = message.split(" - at ")[0]
-    if unknown := re.search(r"unknown field `([^`]+)`", message):
-        name = f"{path}.{unknown[1]}".lstrip(".")
-        return f"{_origin(name, origins)}: {name}: no such setting{_nearest_field(name, path)}"
-    return f"{_origin(path, origins)}: {path}: {text}"
-
-
-def _name_entry(path: str, tree: Mapping[str, Any]) -> str:
-    """The path with the name of the wrong account or alias, where msgspec only says `[...]`."""
-    table, is_entry, rest = path.partition("[...]")
-    if not is_entry or table not in ("providers", "models"):
-        return path
-    kinds = {field.name: field.type for field in msgspec.structs.fields(Settings)}
-    kind = get_args(kinds[table])[-1]
-
-    def is_wrong(entry: Any) -> bool:
-        try:
-            msgspec.convert(entry, kind, strict=False, dec_hook=_decode_secret)
-        except msgspec.ValidationError:
-            return True
-        return False
-
-    name = next((name for name, entry in tree[table].items() if is_wrong(entry)), "")
-    return f"{table}.{name}{rest}"
-
-
-def _origin(name: str, origins: dict[str, str]) -> str:
-    for known, origin in origins.items():
-        if known == name or known.startswith(f"{name}.") or name.startswith(f"{known}."):
-            return origin
-    return "settings"
-
-
-def _nearest_field(name: str, path: str) -> str:
-    top = path.split(".")[0]
-    fields: list[str] = list(Settings.__struct_fields__)
-    if path:
-        kind = {field.name: field.type for field in msgspec.structs.fields(Settings)}.get(top)
-        inner = get_args(kind)[-1] if get_args(kind) else kind
-        fields = list(getattr(inner, "__struct_fields__", fields))
-    return _nearest(name.rpartition(".")[2], fields)
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -10,8 +10,8 @@ from embedway import __version__
 from embedway.cli import VERBS, main
 from embedway.cli.stop import EXIT_CODES, Stop
 from embedway.errors import ModelNotFound
-from embedway.origins import SettingsError
 from embedway.store.database import StoreError
+from embedway.wrong_settings import SettingsError
 from tests.cli.running import Run
 
 

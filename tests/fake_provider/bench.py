@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from embedway.accounts import served_models, with_own_models
+from embedway.accounts import served_models
 from embedway.catalog import Catalog, Model
 from embedway.catalog_file import load_catalog
 from embedway.gateway import Gateway, build_gateway
+from embedway.own_models import with_own_models
 from embedway.provider import Deployment, Send
 from embedway.types import EmbedRequest, EmbedResponse
 from tests.fake_provider.accounts import settings as fake_settings

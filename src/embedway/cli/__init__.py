@@ -89,8 +89,8 @@ def _explain(error: Exception) -> tuple[str, int] | None:
         return f"{where}{error.strerror}", FAILED
     # Imported only here, so that `embedway version` stays fast.
     from embedway.errors import EmbedError
-    from embedway.origins import SettingsError
     from embedway.store.database import StoreError
+    from embedway.wrong_settings import SettingsError
 
     if isinstance(error, SettingsError):
         return str(error), WRONG_USAGE

@@ -23,13 +23,14 @@ from embedway.cli.stop import FAILED, OK
 from embedway.cli.terminal import paint
 from embedway.clock import Clock, SystemClock
 from embedway.errors import EmbedError
-from embedway.origins import Origins, SettingsError
+from embedway.origins import Origins
 from embedway.runtime import open_runtime
 from embedway.settings import CREDENTIAL_NAMES, Settings
 from embedway.store.check import check_database
 from embedway.store.database import StoreError, open_database
 from embedway.store.keys import KeyStore, load_pepper
 from embedway.types import Call, EmbedParams, EmbedRequest, Grant, Vector
+from embedway.wrong_settings import SettingsError
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 

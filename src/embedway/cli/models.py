@@ -6,13 +6,13 @@ import json
 from argparse import Namespace
 from typing import Any
 
-from embedway.accounts import aliases
 from embedway.catalog import Model
 from embedway.catalog_file import load_catalog
 from embedway.cli.arguments import Parser, add_common, load
 from embedway.cli.served import Served, look_around
 from embedway.cli.stop import OK
 from embedway.cli.terminal import table
+from embedway.own_models import aliases
 from embedway.settings import CREDENTIAL_NAMES, Settings
 
 _HEAD = ("MODEL", "DIMENSIONS", "MAX TOKENS", "$ PER 1M TOKENS", "PROVIDERS", "STATE")

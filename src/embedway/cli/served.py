@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from embedway.accounts import aliases, served_models, with_own_models
+from embedway.accounts import served_models
 from embedway.catalog import Catalog
 from embedway.directory import Directory
 from embedway.gateway import LOCAL_MODEL
-from embedway.origins import SettingsError
+from embedway.own_models import aliases, with_own_models
 from embedway.settings import Settings
+from embedway.wrong_settings import SettingsError
 
 
 class Served(Struct, frozen=True):
