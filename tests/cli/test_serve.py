@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from embedway.catalog_file import load_catalog
+from embedway.cli.banner import command_name
 from embedway.clock import SystemClock
 from embedway.server.run import ListenError
 from tests.cli.running import Run
@@ -110,7 +111,7 @@ def test_the_banner(run: Run, served: Served, home: Path) -> None:
     assert "metrics  http://127.0.0.1:4711/metrics" in told
     assert lines[-3] == ""
     assert lines[-2].startswith("  export OPENAI_BASE_URL=http://127.0.0.1:4711/v1   # ")
-    assert lines[-1].startswith('  embedway embed "Sunny day at the beach"')
+    assert 'embed "Sunny day at the beach"' in lines[-1]
 
 
 def test_the_banner_shows_no_credential(
@@ -137,7 +138,7 @@ def test_the_banner_with_accounts_of_the_file(
     assert "embedway.toml ····6789 · 3 models" in told
     assert "auth     on (2 keys)" in told
     assert "export OPENAI_API_KEY=gw_…" in told
-    assert "embedway embed" not in told
+    assert 'embed "' not in told
 
 
 def test_notes_of_the_settings_are_told(
@@ -178,3 +179,20 @@ def test_an_address_that_cannot_be_had(run: Run, monkeypatch: pytest.MonkeyPatch
     ended = run("serve")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == "embedway: cannot listen on 127.0.0.1:1536: it is in use\n"
+
+
+@pytest.mark.parametrize(
+    ("started_as", "is_found", "typed"),
+    [
+        ("{here}/.venv/bin/embedway", False, ".venv/bin/embedway"),
+        ("{here}/a folder/embedway", False, "'a folder/embedway'"),
+        ("/opt/other/embedway", False, "/opt/other/embedway"),
+        ("{here}/.venv/bin/embedway", True, "embedway"),
+    ],
+)
+def test_the_command_can_be_typed(
+    started_as: str, is_found: bool, typed: str, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the banner tells to type works from where it was started."""
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}" if is_found else None)
+    assert command_name(started_as.format(here=work)) == typed

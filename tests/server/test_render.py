@@ -8,7 +8,7 @@ import pytest
 from embedway.catalog_file import load_catalog
 from embedway.server.answer import CACHED, Answer
 from embedway.server.render import render
-from embedway.types import Embedding, EmbedParams, EmbedResponse
+from embedway.types import Embedding, EmbedParams, EmbedResponse, replace
 from tests.fakes import make_attempt, make_vector
 from tests.server.provider import SMALL
 
@@ -158,3 +158,13 @@ def test_the_space_says_what_may_be_compared(
         )
     )
     assert headers["x-embedway-space"] == body["gateflow"]["space"] == space
+
+
+def test_estimated_tokens_are_said_to_be() -> None:
+    """Where tokens were estimated, `gateflow.usage_estimated` says so; else it is not there."""
+    plain = answer("openai")
+    response = plain.response
+    guessed = tuple(replace(one, is_estimated=True) for one in response.embeddings)
+    _, body = rendered(answer("openai", response=replace(response, embeddings=guessed)))
+    assert body["gateflow"]["usage_estimated"] is True
+    assert "usage_estimated" not in rendered(plain)[1]["gateflow"]

@@ -175,8 +175,9 @@ async def test_token_ids_are_passed_on_to_who_takes_them(tmp_path: Path) -> None
     assert (send.bodies[0]["user"], send.bodies[0]["dimensions"]) == ("ann", 64)
 
 
-async def test_unreported_tokens_are_estimated_and_said_so(tmp_path: Path) -> None:
-    """Where the provider reports no tokens, `gateflow.usage_estimated` says that we counted."""
+async def test_unreported_tokens_are_counted(tmp_path: Path) -> None:
+    """Where the provider reports no tokens, they are counted with the model's own tokenizer, if it
+    is here; then nothing is estimated."""
 
     def silent(request: Any) -> Any:
         from tests.fakes import json_response
@@ -188,9 +189,10 @@ async def test_unreported_tokens_are_estimated_and_said_so(tmp_path: Path) -> No
 
     context, _ = with_openai(tmp_path, silent)
     async with context as app:
-        body = (await embed(app, model=SMALL)).json()
-    assert body["gateflow"]["usage_estimated"] is True
-    assert body["usage"]["total_tokens"] > 0
+        body = (await embed(app, model=SMALL, input="Sunny day at the beach")).json()
+    assert "usage_estimated" not in body["gateflow"]
+    assert body["usage"]["total_tokens"] == 6
+    assert body["providerMetadata"]["gateway"]["cost"] == "0.00000012"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+from pathlib import Path
 from typing import Any
 
 from embedway import __version__
@@ -16,10 +19,13 @@ _INDENT = "  "
 _SHOWN_VARIABLES = 4
 
 
-def banner(loaded: Origins, catalog: Catalog, *, url: str, is_open: bool, keys: int) -> str:
+def banner(
+    loaded: Origins, catalog: Catalog, *, url: str, is_open: bool, keys: int, command: str
+) -> str:
     """The lines for people.
 
     url: where the gateway listens, without a slash at its end. keys: how many are active.
+    command: how this command line is called from here.
     """
     settings = loaded.settings
     served = look_around(settings, catalog)
@@ -39,9 +45,21 @@ def banner(loaded: Origins, catalog: Catalog, *, url: str, is_open: bool, keys: 
             *_aligned(facts),
             *(f"{_INDENT}note: {note}" for note in loaded.notes),
             "",
-            *_first_steps(settings.local.enabled, url, is_open=is_open),
+            *_first_steps(settings.local.enabled, url, command, is_open=is_open),
         ]
     )
+
+
+def command_name(started_as: str) -> str:
+    """What to type for this command line: its name where the shell finds it, else its path.
+
+    started_as: the path of the running program.
+    """
+    if shutil.which("embedway"):
+        return "embedway"
+    path = Path(started_as)
+    is_here = path.is_absolute() and path.is_relative_to(Path.cwd())
+    return shlex.quote(str(path.relative_to(Path.cwd()) if is_here else path))
 
 
 def record(
@@ -85,13 +103,13 @@ def _accounts(loaded: Origins, served: Served) -> list[tuple[str, str]]:
     return states
 
 
-def _first_steps(is_local: bool, url: str, *, is_open: bool) -> list[str]:
+def _first_steps(is_local: bool, url: str, command: str, *, is_open: bool) -> list[str]:
     export = f"export OPENAI_BASE_URL={url}/v1"
     steps = [(export, "any OpenAI client now uses embedway")]
     if not is_open:
-        steps.append(("export OPENAI_API_KEY=gw_…", "a key of 'embedway keys create NAME'"))
+        steps.append(("export OPENAI_API_KEY=gw_…", f"a key of '{command} keys create NAME'"))
     if is_local:
-        steps.append(('embedway embed "Sunny day at the beach"', "a first vector, no key needed"))
+        steps.append((f'{command} embed "Sunny day at the beach"', "a first vector, no key needed"))
     width = max(len(command) for command, _ in steps)
     return [f"{_INDENT}{command:<{width}}   # {comment}" for command, comment in steps]
 

@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> int:
         overrides["log.level"] = arguments.log_level
     loaded = load(arguments, overrides)
     # After the settings: a mistake in them is told before the server's modules are read.
-    from embedway.cli.banner import banner, record
+    from embedway.cli.banner import banner, command_name, record
     from embedway.server.run import ListenError, serve
 
     def announce(ready: Ready) -> None:
@@ -61,7 +61,15 @@ def run(arguments: Namespace) -> int:
             line = record(told, catalog, url=ready.url, is_open=ready.is_open, keys=active)
             print(json.dumps(line))
         else:
-            print(banner(told, catalog, url=ready.url, is_open=ready.is_open, keys=active))
+            text = banner(
+                told,
+                catalog,
+                url=ready.url,
+                is_open=ready.is_open,
+                keys=active,
+                command=command_name(sys.argv[0]),
+            )
+            print(text)
         sys.stdout.flush()
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import threading
@@ -146,9 +147,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         hint = "; is embedway already running? Choose another with --port"
         taken = hint if "in use" in str(error).lower() else ""
-        raise ListenError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}{taken}"
-        ) from None
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ListenError(f"cannot listen on {host}:{port}: {reason}{taken}") from None
 
 
 def _url(host: str, port: int) -> str:
