@@ -71,7 +71,10 @@ def build_gateway(
         ends.setdefault(one.deployment.model, {})[one.deployment.name] = end
     directory = _directory(settings, catalog, frozenset(ends))
     prices = {model.id: list_price(model) for model in catalog.models}
-    stacks = {name: Balance(name, accounts) for name, accounts in ends.items()}
+    stacks = {
+        name: Balance(name, accounts, _account_prices(name, served))
+        for name, accounts in ends.items()
+    }
 
     # Above every stack: from here on an alias and its model are one.
     stack: Embedder = Route(
@@ -111,6 +114,15 @@ def list_price(model: Model) -> int:
     """The first live offer's price in picodollars per token, 0 where none is known."""
     prices = (offer.price_picodollars_per_token for offer in model.live_offers)
     return next((price for price in prices if price is not None), 0)
+
+
+def _account_prices(model: str, served: list[Served]) -> dict[str, int]:
+    """What each account costs for *model*, in picodollars per token.
+
+    Where characters are billed, a token is taken for four.
+    """
+    mine = [one.deployment for one in served if one.deployment.model == model]
+    return {one.name: one.price or 4 * one.price_per_character for one in mine}
 
 
 def _providers(

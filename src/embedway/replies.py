@@ -110,7 +110,7 @@ def refusal(
     """
     name, given = deployment.name, response.status
     status = given if as_status is None else as_status
-    told = (told or "its answer has no message")[:_LONGEST_MESSAGE]
+    told = _presentable(told or "its answer has no message", deployment)
     wait = retry_after(response.headers) if retry_after_s is None else retry_after_s
     if status in (401, 402, 403):
         return UpstreamUnauthorized(
@@ -144,6 +144,19 @@ def refusal(
     return kind(
         f"{name} refused the request (HTTP {given}): {told}", provider=name, upstream_status=given
     )
+
+
+def _presentable(told: str, deployment: Deployment) -> str:
+    """A provider's words as they may be shown: short, printable, and without our credential, which
+    a provider may echo."""
+    secrets = [deployment.credential]
+    if (key := deployment.access_key) is not None:
+        secrets += [key.secret, key.session_token]
+    for secret in secrets:
+        if secret is not None and secret.reveal():
+            told = told.replace(secret.reveal(), "***")
+    printable = "".join(one if one.isprintable() else " " for one in told[:_LONGEST_MESSAGE])
+    return printable.strip()
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

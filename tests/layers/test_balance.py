@@ -4,7 +4,8 @@ import pytest
 
 from embedway.errors import InvalidRequest
 from embedway.layers.balance import Balance
-from tests.fakes import ScriptedEmbedder, make_call, make_request
+from embedway.types import replace
+from tests.fakes import ScriptedEmbedder, make_attempt, make_call, make_request, respond
 
 ACCOUNTS = ("main", "spare", "azure")
 
@@ -48,6 +49,47 @@ async def test_nobody_allowed(only):
         f"No provider among {', '.join(only)} serves openai/small; "
         "it is served by main, spare, azure."
     )
+
+
+@pytest.mark.parametrize(
+    ("only", "order", "chosen"),
+    [((), (), "azure"), (("main", "spare"), (), "spare"), ((), ("main",), "main")],
+)
+async def test_by_cost(only, order, chosen):
+    """Sorted by cost the cheapest account that is allowed is asked; `order` still goes first."""
+    accounts = {name: ScriptedEmbedder() for name in ACCOUNTS}
+    balance = Balance("m", accounts, {"main": 30, "spare": 20, "azure": 10})
+
+    await balance(make_request(only=only, order=order, sort="cost"))
+
+    assert [name for name in ACCOUNTS if accounts[name].requests] == [chosen]
+
+
+async def test_by_latency():
+    """Sorted by latency each account gets its chance, then the fastest of late is asked; one that
+    slows down loses its place."""
+    taken = {"main": 50, "spare": 20, "azure": 90}
+
+    def answering(name):
+        def answer(request):
+            attempt = make_attempt(provider=name, started_ms=0, ended_ms=taken[name])
+            return replace(respond(request), attempts=(attempt,))
+
+        return ScriptedEmbedder(answer)
+
+    accounts = {name: answering(name) for name in ACCOUNTS}
+    balance = Balance("m", accounts)
+
+    async def asked(times):
+        before = {name: len(accounts[name].requests) for name in ACCOUNTS}
+        for _ in range(times):
+            await balance(make_request(sort="latency"))
+        return {name: len(accounts[name].requests) - before[name] for name in ACCOUNTS}
+
+    assert await asked(3) == {"main": 1, "spare": 1, "azure": 1}
+    assert await asked(10) == {"main": 0, "spare": 10, "azure": 0}
+    taken["spare"] = 500
+    assert (await asked(10))["main"] == 9
 
 
 def test_choice_is_pure():

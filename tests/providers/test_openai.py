@@ -404,3 +404,10 @@ def test_tokens_counted_here():
     assert [(one.tokens, one.is_estimated) for one in known] == [(6, False), (2, False)]
     unknown = parse(body, *texts, tokenizer="hf:some/model")
     assert all(one.is_estimated for one in unknown)
+
+
+def test_echoes():
+    """What a provider echoes of our credential, or sends to a terminal, is not passed on."""
+    words = "bad key sk-operator-0123456789 \x1b[31mred\r\nSet-Cookie: x"
+    error = explain(400, orjson.dumps({"error": {"message": words}}))
+    assert error.message.endswith("bad key ***  [31mred  Set-Cookie: x")
