@@ -55,6 +55,13 @@ async def test_an_empty_chain() -> None:
         await AwsChain("my-account")()
 
 
+async def test_a_broken_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that does not exist is the operator's mistake, told as such, and no bug."""
+    monkeypatch.setenv("AWS_PROFILE", "nowhere")
+    with pytest.raises(UpstreamUnauthorized, match=r"AWS's chain failed \(ProfileNotFound\)"):
+        await AwsChain("bedrock")()
+
+
 async def test_without_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the extra is not installed, the message says what to install."""
     monkeypatch.setitem(sys.modules, "botocore.session", None)

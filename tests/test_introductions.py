@@ -80,6 +80,8 @@ async def test_the_operator_has_the_last_word() -> None:
         {"info": ok(b"<html>")},
         {"info": ok(b"{}")},
         {"info": ok(INFO), "embed": ok(b"[]")},
+        {"info": ok(INFO), "embed": ok(b"[[]]")},
+        {"info": ok(INFO.replace(b"BAAI/bge-m3", rb"a\r\nset-cookie: x"))},
         {"info": ok(INFO), "embed": HttpResponse(429, {}, b"")},
     ],
 )

@@ -154,10 +154,10 @@ def _models(
 
 def _offered(name: str, provider: Provider, catalog: Catalog) -> Iterator[tuple[Model, str]]:
     """What the catalogue says the provider offers."""
-    offers = [(model, model.offer(provider.name)) for model in catalog.models]
-    ready = [(model, o.upstream_id) for model, o in offers if o and not o.is_shut_down]
     if provider.ask_introduction is not None:
         return  # the server itself tells, once it is asked (`introductions.py`)
+    offers = [(model, model.offer(provider.name)) for model in catalog.models]
+    ready = [(model, o.upstream_id) for model, o in offers if o and not o.is_shut_down]
     if not any(upstream for _, upstream in ready):
         raise SettingsError(
             f"providers.{name}.models must say which models the account serves, "

@@ -27,23 +27,23 @@ class AwsChain:
 
     def _find(self) -> AccessKey:
         """Blocking: files are read, and a role may be asked."""
-        if self._credentials is None:
-            self._credentials = self._load()
-        frozen = self._credentials.get_frozen_credentials()
+        try:
+            from botocore.exceptions import BotoCoreError
+            from botocore.session import get_session
+        except ImportError:
+            raise self._refusal("install embedway[bedrock] to use AWS's own chain") from None
+        try:
+            self._credentials = self._credentials or get_session().get_credentials()
+            if self._credentials is None:
+                raise self._refusal("AWS's chain of credentials is empty")
+            frozen = self._credentials.get_frozen_credentials()
+        except BotoCoreError as error:  # a profile that is not there, a role that is refused
+            raise self._refusal(f"AWS's chain failed ({type(error).__name__})") from None
         return AccessKey(
             id=frozen.access_key,
             secret=Secret(frozen.secret_key),
             session_token=Secret(frozen.token) if frozen.token else None,
         )
-
-    def _load(self) -> Any:
-        try:
-            from botocore.session import get_session
-        except ImportError:
-            raise self._refusal("install embedway[bedrock] to use AWS's own chain") from None
-        if (found := get_session().get_credentials()) is None:
-            raise self._refusal("AWS's chain of credentials is empty")
-        return found
 
     def _refusal(self, reason: str) -> UpstreamUnauthorized:
         return UpstreamUnauthorized(

@@ -11,7 +11,7 @@ import difflib
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, ValidationError, convert
 
 from embedway.money import picodollars
 
@@ -23,9 +23,20 @@ Count = Annotated[int, Meta(ge=1)]
 Text = Annotated[str, Meta(min_length=1)]
 Url = Annotated[str, Meta(pattern=r"^https://\S+$")]
 Sources = Annotated[tuple[Url, ...], Meta(min_length=1)]
-ModelId = Annotated[str, Meta(pattern=r"^[\w.-]+/[\w.:-]+(/[\w.:-]+)*$")]  # creator/model
+ModelId = Annotated[  # creator/model; it stands in headers, so it is one line of ASCII
+    str, Meta(pattern=r"\A[A-Za-z0-9_.-]+/[A-Za-z0-9_.:-]+(/[A-Za-z0-9_.:-]+)*\Z")
+]
 
 LONGEST_NAME = 256  # difflib is quadratic, and no model has so long a name
+
+
+def is_model_id(name: str) -> bool:
+    """Whether *name* has the form `creator/model`."""
+    try:
+        convert(name, ModelId)
+    except ValidationError:
+        return False
+    return True
 
 
 class Dimensions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ import logging
 from msgspec.structs import replace
 
 from embedway.accounts import base_url_of, provider_of
+from embedway.catalog import is_model_id
 from embedway.provider import (
     Deployment,
     HttpRequest,
@@ -77,6 +78,8 @@ async def _introduce(
     try:
         answer = await _exchange(provider.ask_introduction(server), server, send)
         introduction = provider.read_introduction(answer)
+        if not is_model_id(f"{name}/{introduction.model}"):
+            raise ValueError("the name it gives its model cannot be used; name it in the settings")
         return introduction, await _width(provider, server, send)
     except (TransportError, ValueError) as error:
         _log.warning("providers.%s serves nothing until the next start: %s", name, error)
@@ -89,6 +92,8 @@ async def _width(provider: Provider, server: Deployment, send: Send) -> int:
     request = EmbedRequest(params=EmbedParams(model=server.model), inputs=("width",), call=call)
     answer = await _exchange(provider.build(request, server), server, send)
     (embedding,) = provider.parse(request, server, answer)
+    if not embedding.vector:
+        raise ValueError("its vectors are empty")
     return len(embedding.vector) // 4
 
 

@@ -5,7 +5,7 @@ Raises SettingsError, naming the entry, wherever the settings make no sense.
 
 from __future__ import annotations
 
-from embedway.catalog import Catalog, Dimensions, Model, Offer
+from embedway.catalog import Catalog, Dimensions, Model, Offer, is_model_id
 from embedway.money import picodollars
 from embedway.offers import kind_offer
 from embedway.settings import ModelSettings, Settings
@@ -33,7 +33,7 @@ def _is_own(name: str, model: ModelSettings, catalog: Catalog) -> bool:
         raise SettingsError(f'models."{name}": set either model, or dimensions')
     if model.dimensions is None:
         return False
-    if "/" not in name.strip("/"):
+    if not is_model_id(name):
         raise SettingsError(f'models."{name}": a model of your own is named like "rack/bge-m3"')
     if catalog.find(name) is not None:
         raise SettingsError(f'models."{name}": the catalogue has a model of that name')

@@ -92,6 +92,20 @@ async def test_by_latency():
     assert (await asked(10))["main"] == 9
 
 
+async def test_failed_attempts_are_no_measure():
+    """An attempt that failed says nothing of how long a success takes: it is not averaged in."""
+
+    def answer(request):
+        failed = make_attempt(provider="main", started_ms=0, ended_ms=1, is_success=False)
+        served = make_attempt(provider="main", started_ms=0, ended_ms=50)
+        return replace(respond(request), attempts=(failed, served))
+
+    balance = Balance("m", {"main": ScriptedEmbedder(answer)})
+    await balance(make_request())
+
+    assert balance.milliseconds == {"main": 50}
+
+
 def test_choice_is_pure():
     """Choosing twice for one call gives one account, since nothing is remembered."""
     balance = Balance("m", {name: ScriptedEmbedder() for name in ACCOUNTS})

@@ -29,7 +29,8 @@ class Balance:
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
         response = await self.accounts[self.choose(request.call)](request)
         for attempt in response.attempts:
-            self._remember(attempt)
+            if attempt.is_success:
+                self._remember(attempt)
         return response
 
     def choose(self, call: Call) -> str:

@@ -70,8 +70,8 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
         )
 
     def _revision(self, params: EmbedParams) -> str:
-        """ "l2" where we made the length 1 of vectors that come otherwise, "raw" where the caller
-        wants them as they come: neither may meet the others in one index."""
+        """What keeps vectors of one model apart: "l2" where we made the length 1 of those that come
+        otherwise, "raw" where the caller wants them as they come."""
         if is_raw(params.options):
             return "raw"
         width, full = params.dimensions, self.model.dimensions.default
