@@ -17,7 +17,18 @@ ORDERED_ROWS = {0, 1, 3, 4}
 SHARED = {
     "layers": set(),
     "providers": {"openai", "google"},
-    "store": {"database", "migrations"},
+    "store": {
+        "database",
+        "migrations",
+        "redis_line",
+        "redis_names",
+        "redis_queue",
+        "vector_file",
+        "vector_queue",
+        "vector_rows",
+        "vector_trouble",
+        "vector_writer",
+    },
 }
 """What siblings in a folder may import of each other; `__init__` may import them all."""
 

@@ -27,15 +27,17 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from embedway.server import ai_sdk_schemas, catalogue_schemas, schemas
+from embedway.server import ai_sdk_schemas, catalogue_schemas, management_schemas, schemas
 from embedway.server.error_codes import error_table
 from embedway.server.openapi import build_document
 from embedway.settings import Settings
 from tests.asgi import HOST, MODEL, Response, call, embed, running
 from tests.server.provider import SMALL, failure, with_openai
+from tests.server.staying import staying
 
 Send = Callable[[requests.PreparedRequest], Response]
 
+schemathesis.serializer.alias("application/jsonl", "text/plain")
 DOCUMENT = build_document()
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS = [
@@ -69,7 +71,8 @@ def send(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Send]:
             path = f"{url.path}?{url.query}" if url.query else url.path
             data = request.body or b""
             body = data.encode() if isinstance(data, str) else data
-            return runner.run(call(app, str(request.method), path, dict(request.headers), body))
+            headers = dict(request.headers)
+            return runner.run(call(staying(app), str(request.method), path, headers, body))
 
         yield send
         runner.run(context.__aexit__(None, None, None))
@@ -119,6 +122,10 @@ def test_the_document_holds_every_route() -> None:
         "/v1/ai/config",
         "/v1/generation",
         "/v1/credits",
+        "/v1/management/cache",
+        "/v1/management/cache/purge",
+        "/v1/management/cache/export",
+        "/v1/management/cache/warm",
         "/livez",
         "/readyz",
         "/healthz",
@@ -138,7 +145,7 @@ def test_the_document_holds_every_route() -> None:
 def test_every_field_of_a_request_says_what_it_is() -> None:
     """The fields of the bodies have descriptions, and their limits are those of the contract."""
     components = DOCUMENT["components"]["schemas"]
-    for name in ("EmbeddingsBody", "EmbeddingModelBody", "GatewayOptions"):
+    for name in ("EmbeddingsBody", "EmbeddingModelBody", "GatewayOptions", "PurgeBody"):
         for field, schema in components[name]["properties"].items():
             described = schema.get("description") or "$ref" in str(schema)
             assert described, f"{name}.{field}"
@@ -208,6 +215,11 @@ async def _answers(home: Path) -> dict[str, tuple[Any, Response]]:
             "generation": (catalogue_schemas.Generation, await get(f"/v1/generation?id={id}")),
             "credits": (catalogue_schemas.Credits, await get("/v1/credits")),
             "health": (catalogue_schemas.Health, await get("/health")),
+            "cache": (management_schemas.CacheStats, await get("/v1/management/cache")),
+            "purged": (
+                management_schemas.Purged,
+                await call(app, "POST", "/v1/management/cache/purge", body={"model": MODEL}),
+            ),
             "values": (
                 ai_sdk_schemas.AiSdkAnswer,
                 await call(app, "POST", ask, ai, {"values": ["a"]}),

@@ -90,7 +90,7 @@ def every_setting():
 def test_every_setting_has_a_variable(load, section, field):
     """Each setting can be set in the environment, and then comes from there."""
     value = {"home": "/h", "listen": "a:1", "cors_origins": "a,b", "response_metadata": "none"}.get(
-        field, {"enabled": "false", "level": "info"}.get(field, "4096")
+        field, {"enabled": "false", "level": "info", "scope": "key"}.get(field, "4096")
     )
     name = f"EMBEDWAY_{section}_{field}" if section else f"EMBEDWAY_{field}"
     loaded = load(environ={name.upper(): value})
@@ -102,6 +102,14 @@ def test_every_setting_has_a_variable(load, section, field):
         *(value, value == "true", tuple(value.split(","))),
         *((4096, 4096.0) if value == "4096" else ()),
     )
+
+
+def test_the_address_of_redis_is_a_secret(load):
+    """It may hold a password, so that it is not shown."""
+    loaded = load(environ={"EMBEDWAY_REDIS_URL": "redis://:s3cret@127.0.0.1/0"})
+
+    assert loaded.settings.redis_url.reveal() == "redis://:s3cret@127.0.0.1/0"
+    assert "s3cret" not in repr(loaded)
 
 
 @pytest.mark.parametrize(

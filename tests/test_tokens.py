@@ -98,3 +98,10 @@ def test_nobody_to_share_among():
     """Tokens that nobody used cannot be divided."""
     with pytest.raises(ValueError, match="nobody"):
         share_tokens(1, [])
+
+
+def test_a_text_without_end_is_counted():
+    """A text longer than the vocabulary's package counts at once is counted all the same."""
+    assert count_cl100k("word " * 300_000) == pytest.approx(300_000, abs=60)
+    assert count_cl100k("x, " * 200_000) == pytest.approx(400_000, abs=60)
+    assert count_cl100k("\U0001f9ff" * 300_000) > 300_000

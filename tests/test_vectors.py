@@ -18,6 +18,7 @@ from embedway.vectors import (
     pack_rows,
     to_base64,
     truncate,
+    weighted_mean,
 )
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -152,3 +153,42 @@ def test_fault_agrees_with_the_definition(values):
 def test_too_large_for_float32(number):
     """A number beyond float32 becomes infinity without a warning, and is then found."""
     assert fault(from_numbers([number, 1.0]), 2) == "holds NaN or infinity"
+
+
+@given(
+    st.integers(1, 12).flatmap(
+        lambda width: st.lists(
+            st.tuples(st.lists(FLOATS, min_size=width, max_size=width), st.integers(0, 2**31)),
+            min_size=1,
+            max_size=6,
+        )
+    )
+)
+def test_weighted_mean(drawn):
+    """The mean counts each vector by its weight, and has the length 1."""
+    vectors = [from_numbers(row) for row, _ in drawn]
+    weights = [weight for _, weight in drawn]
+    total = np.array(weights, np.float64) @ np.array([row for row, _ in drawn], np.float64)
+    largest = np.abs(total).max()
+    exact = total / largest if largest else total  # a square of tiny numbers would be zero
+    summed = sum(weight * np.abs(row).max() for row, weight in drawn)
+
+    mean = as_array(weighted_mean(vectors, weights))
+
+    if largest > 1e-6 * summed:  # else they cancel each other out, down to rounding errors
+        assert mean == pytest.approx(exact / np.linalg.norm(exact), abs=1e-6)
+        assert float(np.linalg.norm(mean.astype(np.float64))) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "weights"),
+    [([pack(1, 0), pack(-1, 0)], [3, 3]), ([pack(0, 0)], [1]), ([pack(1, 2)], [0])],
+)
+def test_no_mean(vectors, weights):
+    """Vectors that cancel each other out have a mean of zeros, which is found to be no vector."""
+    assert fault(weighted_mean(vectors, weights), 2) == "is all zeros"
+
+
+def test_mean_of_one():
+    """The mean of one vector is its direction, whatever its weight."""
+    assert as_array(weighted_mean([pack(3, -4)], [17])) == pytest.approx([0.6, -0.8])

@@ -17,6 +17,7 @@ from embedway.offers import plain_offer
 from embedway.provider import AccessKey, Deployment, Provider
 from embedway.providers import PROVIDERS
 from embedway.settings import AccountSettings, Settings
+from embedway.tokens import can_count
 from embedway.wrong_settings import SettingsError
 
 _VERTEX_HOSTS = {
@@ -33,6 +34,10 @@ class Served(Struct, frozen=True):
     provider: Provider
     deployment: Deployment
     takes_token_ids: bool
+    counts_each: bool
+    """Whether the tokens of each text are known also when it travels with others: they can be
+    counted here, the provider says them, or nothing is billed by them."""
+    max_input_tokens: int
     credentials_file: str | None = None
     """A service account whose tokens stand in for the credential."""
 
@@ -64,6 +69,8 @@ def _serve(name: str, account: AccountSettings, catalog: Catalog) -> Iterator[Se
             credential=account.api_key or account.access_token,
             takes_dimensions=offer.dimensions_param is not None,
             max_inputs=account.max_inputs or offer.max_inputs or 2048,
+            max_request_tokens=offer.max_tokens_per_request,
+            concurrency=account.concurrency,
             tokenizer=model.tokenizer,
             input_type=offer.input_type,
             normalised=offer.normalised or model.normalised,
@@ -74,7 +81,21 @@ def _serve(name: str, account: AccountSettings, catalog: Catalog) -> Iterator[Se
             access_key=_access_key(account),
             is_private=account.private,
         )
-        yield Served(provider, deployment, offer.token_arrays, account.credentials_file)
+        yield Served(
+            provider,
+            deployment,
+            offer.token_arrays,
+            _counts_each(deployment, offer),
+            offer.max_input_tokens or model.max_input_tokens,
+            account.credentials_file,
+        )
+
+
+def _counts_each(deployment: Deployment, offer: Offer) -> bool:
+    """Vertex says the tokens of each text, or bills characters, which need no tokenizer."""
+    is_free = not deployment.price and not deployment.price_per_character
+    is_told = offer.tokens_from == "statistics.token_count" or deployment.price_per_character > 0
+    return is_free or is_told or can_count(deployment.tokenizer)
 
 
 def _price_per_character(offer: Offer) -> int:

@@ -26,6 +26,7 @@
     + UpstreamTimeout 504
     + UpstreamRejected 400          the provider disliked the request
       - UpstreamInputTooLong 400    its verdict on the length of an input, or of all together
+      - UpstreamTooLarge 400        its verdict on how much was sent at once
       - UpstreamModelNotFound 404   the account does not have the model
     + UpstreamUnauthorized 502      *our* credential is bad: never 401 for the caller
     + MalformedResponse 502         the answer was refused because a vector would be wrong
@@ -36,9 +37,10 @@ another attempt of ours may help; `caller_may_retry` whether the caller's own cl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-from embedway.types import Attempt
+from embedway.types import Attempt, Embedding
 
 
 class EmbedError(Exception):
@@ -64,6 +66,8 @@ class EmbedError(Exception):
         self.retry_after_s = retry_after_s
         self.attempts: tuple[Attempt, ...] = ()
         """What was tried before this error; filled in by the ends of the stack."""
+        self.finished: Mapping[int, Embedding] = {}
+        """The inputs that were embedded all the same, by position: paid for, and kept."""
 
 
 class InvalidRequest(EmbedError):
@@ -288,6 +292,14 @@ class UpstreamInputTooLong(UpstreamRejected):
     """The provider found an input, or all together, too long."""
 
     code = "token_limit_exceeded"
+
+
+class UpstreamTooLarge(UpstreamRejected):
+    """Too many inputs, or too many bytes, in one request. `max_inputs`: how many it says it takes,
+    where it says so; `counts_inputs`: whether it means inputs, not bytes."""
+
+    max_inputs: int | None = None
+    counts_inputs: bool = False
 
 
 class UpstreamModelNotFound(UpstreamRejected):

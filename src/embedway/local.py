@@ -19,7 +19,7 @@ from embedway.clock import Clock
 from embedway.errors import EmbedError, InputTooLong, Overloaded
 from embedway.static_model import StaticModel
 from embedway.types import Attempt, Embedding, EmbedRequest, EmbedResponse
-from embedway.vectors import normalise, pack_rows
+from embedway.vectors import normalise, pack_rows, truncate
 
 PROVIDER = "local"
 
@@ -93,6 +93,10 @@ class Local:
             embeddings=tuple(embeddings),
             attempts=(self._attempt(started_ms, None),),
         )
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a text. Blocking, for long texts."""
+        return len(self._model.tokenize([text])[0])
 
     async def close(self) -> None:
         """Refuse what waits, and let the thread finish the run it is in."""
@@ -184,7 +188,10 @@ class Local:
         for position, ids in enumerate(tokens, piece.start):
             if len(ids) > self._max_input_tokens:
                 return self._too_long(position, f"has {len(ids)} tokens")
-        vectors = pack_rows(normalise(self._model.sum_tokens(tokens)[:, : piece.dimensions]))
+        vectors = pack_rows(normalise(self._model.sum_tokens(tokens)))
+        if piece.dimensions != self._model.dimensions:
+            # Cut as a kept vector is cut, so that both have the same bits.
+            vectors = [truncate(vector, piece.dimensions) for vector in vectors]
         return [Embedding(v, len(ids), PROVIDER) for v, ids in zip(vectors, tokens, strict=True)]
 
     def _too_long(self, position: int, size: str) -> InputTooLong:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from embedway.cached import CacheEvent
 from embedway.ledger import UsageLine
 from embedway.money import PICODOLLARS
 
@@ -58,6 +59,27 @@ class Metrics:
         self._cost = Counter(
             "embedway_cost_usd", "Cost billed, in USD.", ("model",), registry=self._registry
         )
+
+        self._cache = Counter(
+            "embedway_cache_events",
+            "What happened to texts and vectors at the cache, by event.",
+            ("event",),
+            registry=self._registry,
+        )
+        self._cache_events = {event: self._cache.labels(event) for event in get_args(CacheEvent)}
+
+    def count_cache(self, event: CacheEvent, number: int) -> None:
+        """Texts that were hit, missed or shared a question; vectors stored, evicted, dropped or
+        refused as damaged; calls of a store that failed. From any thread."""
+        self._cache_events[event].inc(number)
+
+    def cache_events(self) -> dict[str, int]:
+        """The same, since the start."""
+        found = {
+            event: self._registry.get_sample_value("embedway_cache_events_total", {"event": event})
+            for event in self._cache_events
+        }
+        return {event: int(number or 0) for event, number in found.items()}
 
     def count_response(self, route: str, status: int) -> None:
         """One HTTP response left. *route* is a pattern of ours, never a caller's path."""

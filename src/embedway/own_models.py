@@ -8,7 +8,7 @@ from __future__ import annotations
 from embedway.catalog import Catalog, Dimensions, Model, Offer, is_model_id
 from embedway.money import picodollars
 from embedway.offers import kind_offer
-from embedway.settings import ModelSettings, Settings
+from embedway.settings import ModelSettings, Overlong, Settings
 from embedway.wrong_settings import SettingsError
 
 
@@ -27,8 +27,26 @@ def aliases(settings: Settings) -> dict[str, str]:
     return {name: own.model for name, own in settings.models.items() if own.model is not None}
 
 
+def overlong_policies(settings: Settings, catalog: Catalog) -> dict[str, Overlong]:
+    """What becomes of inputs that are too long, by canonical model name, where something does."""
+    policies: dict[str, Overlong] = {}
+    for name, own in settings.models.items():
+        if own.on_overlong == "error":
+            continue
+        if own.model is not None:
+            raise SettingsError(
+                f'models."{name}".on_overlong: an alias shares the vectors of its model; set it '
+                f'under models."{own.model}"'
+            )
+        found = catalog.find(name)
+        policies[found.model.id if found else name] = own.on_overlong
+    return policies
+
+
 def _is_own(name: str, model: ModelSettings, catalog: Catalog) -> bool:
     """Whether `[models.NAME]` describes a model, and is not an alias."""
+    if model == ModelSettings(on_overlong=model.on_overlong) and catalog.find(name) is not None:
+        return False  # only says what becomes of its long inputs
     if (model.model is None) == (model.dimensions is None):
         raise SettingsError(f'models."{name}": set either model, or dimensions')
     if model.dimensions is None:

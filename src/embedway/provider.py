@@ -87,6 +87,10 @@ class Deployment(Struct, frozen=True, kw_only=True):
     """Whether the provider has a field for shorter vectors of this model."""
     max_inputs: int = 2048
     """Most inputs in one upstream request."""
+    max_request_tokens: int | None = None
+    """Most tokens of all inputs of one upstream request together."""
+    concurrency: int = 64
+    """Most upstream requests at a time."""
     tokenizer: str | None = None
     """The model's, as the catalogue names it: with it tokens are counted that nobody reports."""
     input_type: InputTypeField | None = None

@@ -14,11 +14,12 @@ from embedway.errors import (
     UpstreamModelNotFound,
     UpstreamRateLimited,
     UpstreamRejected,
+    UpstreamTooLarge,
     UpstreamUnauthorized,
     UpstreamUnavailable,
 )
 from embedway.provider import Deployment, HttpResponse
-from embedway.tokens import count_cl100k, estimate_tokens, share_tokens
+from embedway.tokens import can_count, count_tokens, estimate_tokens, share_tokens
 from embedway.types import Embedding, EmbedRequest, Input, Vector
 
 _LONGEST_MESSAGE = 500
@@ -32,10 +33,28 @@ _LLAMA_TOO_LONG = "input is too large to process"
 # ("the input token count (9000) exceeds the maximum number of tokens allowed"), llama.cpp
 # ("too large to process"), and this gateway ("takes at most 8192 tokens").
 _TOO_LONG = re.compile(
-    r"context length|too many (input )?tokens|max(imum)?( allowed)? tokens|too long"
+    r"context length|too many (input )?tokens|max(imum)?( allowed)?( \d+)? tokens"
+    r"|(?<!array )too long"
     r"|max_tokens_per_request|token limit|longer than the maximum"
     r"|takes at most \d+ tokens|too large to process"
     r"|expected maxlength|must have less than \d+ (tokens|characters)|input token count",
+    re.IGNORECASE,
+)
+
+# Likewise for too many inputs at once: TEI ("batch size 64 > maximum allowed batch size 32"),
+# OpenAI ("array too long. Expected an array with maximum length 2048"), Cohere ("total number of
+# texts must be at most 96"), Google ("at most 100 requests can be in one batch"), Vertex ("5
+# instance(s) is allowed per prediction"), DashScope ("batch size is invalid, it should not be
+# larger than 10").
+_THINGS = r"(?:inputs|texts|items|documents|instances|requests|strings|embeddings)"
+_TOO_MANY = re.compile(
+    rf"batch size|array too long|too many {_THINGS}|at most \d+ {_THINGS}|number of {_THINGS}"
+    r"|instance\(s\) (?:is|are) allowed",
+    re.IGNORECASE,
+)
+_HOW_MANY = re.compile(
+    r"(?:maximum allowed batch size|maximum batch size|maximum length|at most|larger than|maximum)"
+    r"[ :=]{1,3}(?:of |is )?(\d{1,5})\b(?! tokens)|\b(\d{1,5}) instance\(s\)",
     re.IGNORECASE,
 )
 
@@ -49,22 +68,14 @@ def embeddings(
 ) -> tuple[Embedding, ...]:
     """One embedding for each vector, in the order of the inputs.
 
-    tokens: the sum the provider reported (it is shared out by estimated length), a count for each
-    input, or None where it reported nothing: then they are counted where the tokenizer is here,
-    and else estimated, which the embedding says.
+    tokens: the sum the provider reported, a count for each input, or None where it reported
+    nothing. Where the tokenizer is here each text is counted, so that its share of a sum is its
+    own; else the sum is shared out by length, and what has no sum is estimated, which the embedding
+    says.
     truncated: positions of inputs that the provider cut.
     A vector too few or too many is for `upstream.py` to refuse, for all providers alike.
     """
-    lengths = [_length(value) for value in request.inputs]
-    # Voyage has reported 0 for a real call: no input has no tokens, so 0 is no report.
-    if isinstance(tokens, int) and tokens > 0:
-        counts, is_estimated = share_tokens(tokens, lengths), False
-    elif isinstance(tokens, Sequence) and _are_counts(tokens, len(lengths)):
-        counts, is_estimated = list(tokens), False
-    elif deployment.tokenizer == "cl100k_base":
-        counts, is_estimated = [_count(value) for value in request.inputs], False
-    else:
-        counts, is_estimated = lengths, True
+    counts, is_estimated = _counts(request.inputs, deployment.tokenizer, tokens)
     counts += [0] * (len(vectors) - len(counts))
     texts = [*request.inputs, *[""] * (len(vectors) - len(request.inputs))]
     return tuple(
@@ -141,9 +152,22 @@ def refusal(
         kind = UpstreamModelNotFound
     elif _TOO_LONG.search(told):
         kind = UpstreamInputTooLong
+    elif (is_too_many := _TOO_MANY.search(told) is not None) or status == 413:
+        return _too_large(name, given, told, is_too_many)
     return kind(
         f"{name} refused the request (HTTP {given}): {told}", provider=name, upstream_status=given
     )
+
+
+def _too_large(name: str, status: int, told: str, counts_inputs: bool) -> UpstreamTooLarge:
+    error = UpstreamTooLarge(
+        f"{name} refused the request (HTTP {status}): {told}", provider=name, upstream_status=status
+    )
+    error.counts_inputs = counts_inputs
+    numbers = {int(match[1] or match[2]) for match in _HOW_MANY.finditer(told)}
+    if counts_inputs and len(numbers) == 1:  # two would leave it open which one is meant
+        (error.max_inputs,) = numbers
+    return error
 
 
 def _presentable(told: str, deployment: Deployment) -> str:
@@ -184,13 +208,29 @@ def _cost(value: Input, tokens: int, deployment: Deployment) -> int:
     return sum(not one.isspace() for one in value) * deployment.price_per_character
 
 
+def _counts(
+    inputs: Sequence[Input], tokenizer: str | None, tokens: int | Sequence[int] | None
+) -> tuple[list[int], bool]:
+    """The tokens of each input, and whether they are only estimated."""
+    if isinstance(tokens, Sequence) and _are_counts(tokens, len(inputs)):
+        return list(tokens), False
+    # Voyage has reported 0 for a real call: no input has no tokens, so 0 is no report.
+    total = tokens if isinstance(tokens, int) and tokens > 0 else None
+    if total is not None and len(inputs) == 1:
+        return [total], False
+    lengths = [_length(value, tokenizer) for value in inputs]
+    if total is not None:
+        return share_tokens(total, lengths), False
+    return lengths, not can_count(tokenizer)
+
+
 def _are_counts(tokens: Sequence[int], inputs: int) -> bool:
     return len(tokens) == inputs and min(tokens) >= 0 and any(tokens)
 
 
-def _count(value: Input) -> int:
-    return count_cl100k(value) if isinstance(value, str) else len(value)
-
-
-def _length(value: Input) -> int:
-    return estimate_tokens(value) if isinstance(value, str) else len(value)
+def _length(value: Input, tokenizer: str | None) -> int:
+    """Tokens of an input, exact where *tokenizer* is here."""
+    if not isinstance(value, str):
+        return len(value)
+    counted = count_tokens(value, tokenizer)
+    return estimate_tokens(value) if counted is None else counted

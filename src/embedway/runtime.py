@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from embedway.cached import VectorStore
 from embedway.catalog import Catalog
 from embedway.catalog_file import load_catalog
 from embedway.clock import Clock, SystemClock
-from embedway.gateway import LOCAL_MODEL, Gateway, build_gateway
+from embedway.gateway import LOCAL_MODEL, Gateway, Kept, build_gateway
 from embedway.ids import Ids
 from embedway.introductions import introduce
 from embedway.local import Local
@@ -21,7 +22,10 @@ from embedway.static_model import load_wordllama
 from embedway.store.books import UsageBook
 from embedway.store.database import open_database
 from embedway.store.keys import KeyStore, load_pepper
+from embedway.store.recent import RecentVectors
+from embedway.tokens import load_cl100k
 from embedway.transport import Transport
+from embedway.vector_stores import follow_purges, open_vector_store
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,10 @@ class Runtime:
     metrics: Metrics
     clock: Clock
     ids: Ids
+    recent: RecentVectors | None = None
+    """The vectors in memory; None where none are kept."""
+    vectors: VectorStore | None = None
+    """The vectors on disk or in Redis."""
 
 
 @asynccontextmanager
@@ -64,6 +72,14 @@ async def open_runtime(
         if local is not None:
             stack.push_async_callback(local.close)
         metrics = Metrics()
+        recent = _recent(settings, clock, metrics) if settings.cache.enabled else None
+        vectors = open_vector_store(settings, clock, metrics.count_cache)
+        if vectors is not None:
+            stack.push_async_callback(vectors.close)
+        if vectors is not None and recent is not None:
+            # By the machine's time, whatever the gateway's clock: a test's does not wait.
+            following = asyncio.create_task(follow_purges(recent, vectors, SystemClock().sleep))
+            stack.callback(following.cancel)
         gateway = build_gateway(
             settings=settings,
             catalog=catalog,
@@ -72,9 +88,34 @@ async def open_runtime(
             book=book,
             count=metrics.count_request,
             clock=clock,
+            kept=Kept(recent, vectors) if recent is not None else None,
+            count_cache=metrics.count_cache,
+            count_local=local.count_tokens if local is not None else None,
         )
+        if gateway.counts_cl100k:
+            await asyncio.to_thread(load_cl100k)
         keys = KeyStore(engine, load_pepper(settings.home_path), clock)
-        yield Runtime(settings, catalog, gateway, keys, book, metrics, clock, Ids(clock))
+        yield Runtime(
+            settings,
+            catalog,
+            gateway,
+            keys,
+            book,
+            metrics,
+            clock,
+            Ids(clock),
+            recent=recent,
+            vectors=vectors,
+        )
+
+
+def _recent(settings: Settings, clock: Clock, metrics: Metrics) -> RecentVectors:
+    return RecentVectors(
+        max_bytes=settings.cache.memory_bytes,
+        ttl_s=settings.cache.ttl_s,
+        clock=clock,
+        count=metrics.count_cache,
+    )
 
 
 def _load_local(settings: Settings, catalog: Catalog, clock: Clock) -> Local | None:

@@ -14,6 +14,7 @@ from embedway.secret import Secret
 
 __all__ = [
     "AccountSettings",
+    "CacheSettings",
     "LocalSettings",
     "LogSettings",
     "ModelSettings",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 _Count = Annotated[int, Meta(ge=1)]
+Overlong = Literal["error", "truncate", "mean"]
 ResponseMetadata = Literal["both", "gateway", "gateflow", "none"]
 
 
@@ -69,6 +71,28 @@ class LocalSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 65_536
 
 
+class CacheSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was embedded before is answered from here, at no cost."""
+
+    enabled: Annotated[bool, Meta(description="Whether vectors are kept at all.")] = True
+    memory_bytes: Annotated[
+        int, Meta(ge=0, description="The most kept in memory, per process.")
+    ] = 128 * 2**20
+    disk_bytes: Annotated[
+        int,
+        Meta(ge=0, description="The most kept in `vectors.db`; 0: no file. Unused with Redis."),
+    ] = 2 * 2**30
+    ttl_s: Annotated[
+        # A vector of a fixed model never gets wrong; the limit is for what callers no longer want
+        # kept, since a vector tells much of its text.
+        float, Meta(ge=0, description="How long a vector is kept; 0: until there is no room.")
+    ] = 30 * 86_400.0
+    scope: Annotated[
+        Literal["project", "key", "global"],
+        Meta(description="Who shares vectors: the keys of a project, nobody, or everybody."),
+    ] = "project"
+
+
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is written to standard error. Texts and credentials never are."""
 
@@ -98,6 +122,9 @@ class AccountSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_inputs: Annotated[
         _Count | None, Meta(description="Most inputs in one upstream request.")
     ] = None
+    concurrency: Annotated[
+        int, Meta(ge=1, description="Most upstream requests at a time; what waits is joined.")
+    ] = 64
     api_version: Annotated[
         str, Meta(description="Azure: the `api-version` of the deployments path; none: v1.")
     ] = ""
@@ -133,6 +160,10 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     price_usd_per_million_tokens: Annotated[
         str, Meta(description="What a million of its tokens costs, as text.")
     ] = "0"
+    on_overlong: Annotated[
+        Overlong,
+        Meta(description="What becomes of an input that is too long; `mean`: of its pieces."),
+    ] = "error"
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,7 +171,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     home: Annotated[str, Meta(description="The folder of the database and other state.")]
     server: ServerSettings = ServerSettings()
+    redis_url: Annotated[
+        Secret | None,
+        Meta(description="A Redis that keeps vectors in place of the disk, shared by processes."),
+    ] = None
     local: LocalSettings = LocalSettings()
+    cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
     providers: dict[str, AccountSettings] = {}
     models: dict[str, ModelSettings] = {}

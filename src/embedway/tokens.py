@@ -9,6 +9,9 @@ from typing import Any
 _ESTIMATED_BYTES_PER_TOKEN = 4
 """English text has about four bytes a cl100k token; used only where nobody counts for us."""
 
+_COUNTED_AT_ONCE = 50_000
+"""Characters: at most 200,000 bytes, and no token is shorter than a byte."""
+
 
 @lru_cache(maxsize=1)
 def _cl100k() -> Any:
@@ -35,9 +38,30 @@ def decode_cl100k(ids: Sequence[int]) -> str:
     return bytes(data).decode("utf-8", errors="replace")
 
 
+def load_cl100k() -> None:
+    """Load the vocabulary now, so that no request waits for it. Blocking, about half a second."""
+    _cl100k()
+
+
+def can_count(tokenizer: str | None) -> bool:
+    """Whether the catalogue's *tokenizer* is here."""
+    return tokenizer == "cl100k_base"
+
+
+def count_tokens(text: str, tokenizer: str | None) -> int | None:
+    """The tokens of *text*, as the catalogue's *tokenizer* counts; None where it is not here."""
+    return count_cl100k(text) if can_count(tokenizer) else None
+
+
 def count_cl100k(text: str) -> int:
-    """How many cl100k tokens *text* has."""
-    return len(_cl100k().encode_ordinary(text))
+    """How many cl100k tokens *text* has; of more than a million characters or 200,000 tokens, which
+    no model takes and the package does not count at once, about as many."""
+    encode = _cl100k().encode_ordinary
+    try:
+        return len(encode(text))
+    except ValueError:
+        runs = range(0, len(text), _COUNTED_AT_ONCE)
+        return sum(len(encode(text[start : start + _COUNTED_AT_ONCE])) for start in runs)
 
 
 def estimate_tokens(text: str) -> int:

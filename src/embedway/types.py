@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from embedway.secret import Secret
 
 __all__ = [
+    "CACHED",
     "Attempt",
     "CacheMode",
     "Call",
@@ -38,6 +39,9 @@ Vector = bytes
 """Little-endian float32 numbers: `len(vector) == 4 * dimensions`."""
 
 CacheMode = Literal["use", "skip", "refresh"]
+
+CACHED = "cache"
+"""The source of an embedding that was known before."""
 
 
 class EmbedParams(Struct, frozen=True, gc=False, kw_only=True):
@@ -62,6 +66,8 @@ class Grant(Struct, frozen=True, gc=False, kw_only=True):
     is_admin: bool = False
     models: tuple[str, ...] | None = None
     """Names or aliases this key may ask for; None allows all."""
+    project: str = "default"
+    """Whose the key is: the keys of one project share what the cache knows."""
 
     @classmethod
     def open(cls) -> Grant:
@@ -94,6 +100,13 @@ class Call(Struct, frozen=True, gc=False, kw_only=True):
     credentials: Mapping[str, Secret] = {}
     """The caller's own credentials by provider (`byok`): for this call, never stored."""
 
+    @property
+    def terms(self) -> tuple[object, ...]:
+        """What decides who is asked, and under whose name: only calls of equal terms may share an
+        upstream request. Nobody shares one that goes out under a caller's own credential."""
+        own = self.id if self.credentials else None
+        return (self.only, self.order, self.sort, self.user, own)
+
 
 class EmbedRequest(Struct, frozen=True, gc=False, kw_only=True):
     """At least one input, with what decides its vector and on whose behalf it is asked."""
@@ -117,7 +130,9 @@ class Embedding(Struct, frozen=True, gc=False):
     is_estimated: bool = False
     """Whether `tokens` is our estimate because the provider reported none."""
     is_truncated: bool = False
-    """Whether the provider cut the input."""
+    """Whether the input was cut, by the provider or, where the operator wants it so, here."""
+    is_averaged: bool = False
+    """Whether the vector is the mean of the input's pieces, since it was too long for one."""
 
 
 class Attempt(Struct, frozen=True, gc=False, kw_only=True):

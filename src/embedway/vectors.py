@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -62,6 +63,18 @@ def normalise(matrix: Matrix) -> Matrix:
 def truncate(vector: Vector, dimensions: int) -> Vector:
     """The first *dimensions* numbers, L2-normalised again (Matryoshka models only)."""
     return pack_rows(normalise(as_array(vector[: 4 * dimensions]).reshape(1, -1)))[0]
+
+
+def weighted_mean(vectors: Sequence[Vector], weights: Sequence[int]) -> Vector:
+    """The mean of *vectors*, each as often as its weight says, of length 1.
+
+    Summed in float64. The result is all zeros if they cancel each other out.
+    """
+    total = np.zeros(len(vectors[0]) // 4, np.float64)
+    for vector, weight in zip(vectors, weights, strict=True):
+        total += weight * as_array(vector).astype(np.float64)
+    norm = float(np.linalg.norm(total))
+    return (total / (norm or 1.0)).astype(FLOAT32).tobytes()
 
 
 def fault(vector: Vector, dimensions: int) -> str | None:

@@ -53,6 +53,18 @@ def test_the_list_never_shows_a_key(run: Run) -> None:
         assert secret.rpartition("_")[2] not in shown
 
 
+def test_a_key_of_a_project(run: Run) -> None:
+    """A key belongs to the project that it was made for, else to the default one, and the list
+    shows which."""
+    run("keys", "create", "ours", "--project", "team-a")
+    run("keys", "create", "any")
+    listed = json.loads(run("keys", "ls", "--json").out)
+    assert {key["name"]: key["project"] for key in listed} == {"ours": "team-a", "any": "default"}
+    lines = run("keys", "ls").out.splitlines()
+    assert "PROJECT" in lines[0]
+    assert any("ours" in line and "team-a" in line for line in lines)
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("12h", 43_200), ("30d", 2_592_000)])
 def test_expiry_as_a_length(run: Run, text: str, seconds: int) -> None:
     """A length of time counts from now."""
@@ -78,6 +90,8 @@ def test_expiry_as_a_date(run: Run) -> None:
         (("--models", " , "), "names no model"),
         (("--models", "nix"), "--models: The model 'nix' does not exist"),
         (("--type", "root"), "invalid choice"),
+        (("--project", "a b"), "1 to 64 of A-Z a-z 0-9 _ . -"),
+        (("--project", "*"), "1 to 64 of A-Z a-z 0-9 _ . -"),
     ],
 )
 def test_wrong_options(run: Run, home: Path, words: tuple[str, ...], told: str) -> None:

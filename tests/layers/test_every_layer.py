@@ -12,11 +12,18 @@ from embedway.errors import EmbedError, InvalidRequest, ModelNotFound, UpstreamU
 from embedway.gateway import Gateway
 from embedway.layers.admit import Admit
 from embedway.layers.balance import Balance
+from embedway.layers.batch import Batch
+from embedway.layers.cache import Cache
+from embedway.layers.chunk import Chunk
+from embedway.layers.coalesce import Coalesce
 from embedway.layers.deadline import Deadline
 from embedway.layers.fallback import Fallback
+from embedway.layers.limit import Limit
 from embedway.layers.meter import Meter
 from embedway.layers.route import Route
 from embedway.layers.split import Split
+from embedway.parts import Limits
+from embedway.store.recent import RecentVectors
 from tests.fakes import (
     FakeClock,
     MemoryBook,
@@ -28,7 +35,21 @@ from tests.fakes import (
 )
 
 MODEL = "openai/text-embedding-3-small"
-DIRECTORY = Directory(load_catalog(), {}, frozenset({MODEL}))
+CATALOG = load_catalog()
+DIRECTORY = Directory(CATALOG, {}, frozenset({MODEL}))
+
+
+def ignore(event, number):
+    """Counts nothing."""
+
+
+def make_cache(inner):
+    """A cache in memory alone."""
+    clock = FakeClock()
+    recent = RecentVectors(max_bytes=2**20, ttl_s=0, clock=clock, count=ignore)
+    model = CATALOG.find(MODEL).model
+    return Cache(inner, model, recent, None, {"openai": b"12345678"}, "project", clock, ignore)
+
 
 LAYERS = {
     "meter": lambda inner: Meter(
@@ -39,7 +60,12 @@ LAYERS = {
     "fallback": lambda inner: Fallback(inner),
     "route": lambda inner: Route({MODEL: inner}, DIRECTORY, {MODEL: ("openai",)}),
     "balance": lambda inner: Balance(MODEL, {"openai": inner}),
-    "split": lambda inner: Split(inner, 2),
+    "chunk": lambda inner: Chunk(inner, "mean", 8192, len),
+    "cache": make_cache,
+    "coalesce": lambda inner: Coalesce(inner, "project", ignore),
+    "batch": lambda inner: Batch(inner, slots=1, max_inputs=2),
+    "split": lambda inner: Split(inner, Limits(inputs=2)),
+    "limit": lambda inner: Limit(inner, 1),
     "gateway": lambda inner: Gateway(inner, DIRECTORY, {}, {}),
 }
 LAYER = pytest.mark.parametrize("layer", list(LAYERS.values()), ids=list(LAYERS))

@@ -158,7 +158,7 @@ def test_unsound_answers(body: Any) -> None:
         (
             400,
             {"message": "invalid request: total number of texts must be at most 96 - received 97"},
-            errors.UpstreamRejected,
+            errors.UpstreamTooLarge,
         ),
         (400, {"message": "too many tokens: 600 > 512"}, errors.UpstreamInputTooLong),
         (402, {"message": "add a payment method"}, errors.UpstreamUnauthorized),

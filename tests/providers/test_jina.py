@@ -8,7 +8,12 @@ import orjson
 import pytest
 
 from embedway.catalog import InputTypeField
-from embedway.errors import InvalidRequest, UpstreamModelNotFound, UpstreamRejected
+from embedway.errors import (
+    InvalidRequest,
+    UpstreamModelNotFound,
+    UpstreamRejected,
+    UpstreamTooLarge,
+)
 from embedway.providers.jina import JINA
 from tests.fakes import json_response, make_deployment, make_request, make_vector, openai_body
 
@@ -79,7 +84,7 @@ def test_base64_is_read() -> None:
         (
             "[RID: 1] Validation error: 'body -> jina-embeddings-v4' Each input list can contain at"
             " most 512 items.",
-            UpstreamRejected,
+            UpstreamTooLarge,
         ),
     ],
 )

@@ -135,7 +135,7 @@ def _flat(message: str, code: str = "1000") -> dict[str, Any]:
         (
             400,
             _flat("Too many inputs in request, split into more batches.", "3210"),
-            errors.UpstreamRejected,
+            errors.UpstreamTooLarge,
             "Too many inputs",
         ),
         (

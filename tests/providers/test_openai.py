@@ -12,6 +12,7 @@ from embedway.errors import (
     UpstreamModelNotFound,
     UpstreamRateLimited,
     UpstreamRejected,
+    UpstreamTooLarge,
     UpstreamUnauthorized,
     UpstreamUnavailable,
 )
@@ -257,7 +258,7 @@ def test_unreadable(body):
         (404, UpstreamModelNotFound),
         (408, UpstreamUnavailable),
         (409, UpstreamUnavailable),
-        (413, UpstreamRejected),
+        (413, UpstreamTooLarge),
         (422, UpstreamRejected),
         (429, UpstreamRateLimited),
         (500, UpstreamUnavailable),

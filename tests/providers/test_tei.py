@@ -12,6 +12,7 @@ from embedway.errors import (
     UpstreamInputTooLong,
     UpstreamRateLimited,
     UpstreamRejected,
+    UpstreamTooLarge,
     UpstreamUnauthorized,
     UpstreamUnavailable,
 )
@@ -90,14 +91,14 @@ def test_unsound_answer(body: bytes) -> None:
         (
             422,
             {"error": "batch size 33 > maximum allowed batch size 32", "error_type": "Validation"},
-            UpstreamRejected,
+            UpstreamTooLarge,
         ),
         (422, {"message": "flat", "code": 422, "type": "validation"}, UpstreamRejected),
         (424, {"error": "Inference failed", "error_type": "Backend"}, UpstreamUnavailable),
         (429, {"error": "Model is overloaded", "error_type": "Overloaded"}, UpstreamRateLimited),
         (503, {"error": "unhealthy", "error_type": "unhealthy"}, UpstreamUnavailable),
         (401, b"", UpstreamUnauthorized),
-        (413, b"Failed to buffer the request body: length limit exceeded", UpstreamRejected),
+        (413, b"Failed to buffer the request body: length limit exceeded", UpstreamTooLarge),
     ],
 )
 def test_refusals(status: int, body: Any, error: type[Exception]) -> None:

@@ -111,28 +111,55 @@ async def test_both_input_types_are_welcome(app: App, input_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "fields", "status"),
+    ("headers", "fields", "header", "status"),
     [
-        ({}, {}, "miss"),
-        ({}, {"gateflow": {"cache": "skip"}}, "bypass"),
-        ({}, {"gateflow": {"cache": "refresh"}}, "miss"),
-        ({"cache-control": "no-store"}, {}, "bypass"),
-        ({"cache-control": "max-age=0, No-Store"}, {}, "bypass"),
-        ({"cache-control": "no-store"}, {"gateflow": {"cache": "refresh"}}, "miss"),
+        ({}, {"gateflow": {"cache": "skip"}}, "fwd=bypass", "bypass"),
+        ({}, {"gateflow": {"cache": "refresh"}}, "fwd=request; stored", "miss"),
+        ({"cache-control": "no-store"}, {}, "fwd=bypass", "bypass"),
+        ({"cache-control": "max-age=0, No-Store"}, {}, "fwd=bypass", "bypass"),
+        (
+            {"cache-control": "no-store"},
+            {"gateflow": {"cache": "refresh"}},
+            "fwd=request; stored",
+            "miss",
+        ),
     ],
 )
 async def test_the_cache_status_says_what_was_asked(
-    app: App, headers: dict[str, str], fields: dict[str, Any], status: str
+    app: App, headers: dict[str, str], fields: dict[str, Any], header: str, status: str
 ) -> None:
     """`gateflow.cache` and `Cache-Control: no-store` show in the header and in the body."""
+    await embed(app)  # from here on the text is known
     response = await embed(app, headers, **fields)
-    assert response.headers["cache-status"] == f"embedway; fwd={status}"
+    assert response.headers["cache-status"] == f"embedway; {header}"
     assert response.json()["gateflow"]["cache"] == {"status": status, "hits": 0, "misses": 1}
+
+
+async def test_a_known_text_is_said_to_be_known(app: App) -> None:
+    """A text is missed and stored once; then it is hit, alone and among others, for nothing."""
+    texts = ["told once", "told later"]
+    answers = [await embed(app, input=texts[:count]) for count in (1, 1, 2, 2)]
+    assert [answer.headers["cache-status"] for answer in answers] == [
+        "embedway; fwd=miss; stored",
+        "embedway; hit",
+        'embedway; fwd=partial; detail="1/2"',
+        "embedway; hit",
+    ]
+    assert [answer.json()["gateflow"]["cache"] for answer in answers] == [
+        {"status": "miss", "hits": 0, "misses": 1},
+        {"status": "hit", "hits": 1, "misses": 0},
+        {"status": "partial", "hits": 1, "misses": 1},
+        {"status": "hit", "hits": 2, "misses": 0},
+    ]
+    first = vectors(answers[0])[0]
+    assert all(np.array_equal(vectors(answer)[0], first) for answer in answers)
+    tokens = [answer.json()["usage"]["total_tokens"] for answer in answers]
+    assert tokens[0] == tokens[1] < tokens[2] == tokens[3]
 
 
 async def test_the_headers_of_an_answer(app: App) -> None:
     """An answer carries exactly the headers of the contract that apply to it."""
-    response = await embed(app)
+    response = await embed(app, gateflow={"cache": "skip"})
     assert set(response.headers) == {
         "content-type",
         "content-length",

@@ -41,6 +41,7 @@ def answer(*sources: str, **changes: Any) -> Answer:
         "request_id": f"req_{ULID}",
         "latency_ms": 89,
         "cache": "use",
+        "is_kept": True,
     }
     return Answer(**{**fields, **changes})
 
@@ -71,7 +72,7 @@ def rendered(answer: Answer) -> tuple[dict[str, str], Any]:
         ),
         (
             ("openai",),
-            "embedway; fwd=miss",
+            "embedway; fwd=miss; stored",
             {"status": "miss", "hits": 0, "misses": 1},
             "openai",
             "0.00000004",

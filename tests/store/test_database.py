@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, text
 
+from embedway.secret import Secret
 from embedway.store import migrations
 from embedway.store.check import check_database
 from embedway.store.database import METADATA, StoreError, _set_up, open_database
+from embedway.store.keys import KeyStore
+from tests.fakes import FakeClock
 
 
 @contextmanager
@@ -68,7 +71,7 @@ def test_migrations_are_applied_once(tmp_path):
     """Opening again applies nothing again and keeps what is there."""
     with opened(tmp_path) as engine, engine.begin() as connection:
         connection.execute(
-            text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL)")
+            text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL, 'p')")
         )
     with opened(tmp_path) as engine:
         expected = [(n, m.__name__) for n, m in enumerate(migrations.MIGRATIONS, 1)]
@@ -80,7 +83,7 @@ def test_an_old_database(tmp_path, monkeypatch):
     """A database of an older version gets what it lacks and keeps its rows."""
     with opened(tmp_path) as engine, engine.begin() as connection:
         connection.execute(
-            text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL)")
+            text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL, 'p')")
         )
 
     def m999_a_later_one(connection):
@@ -93,6 +96,20 @@ def test_an_old_database(tmp_path, monkeypatch):
             assert rows(engine, "SELECT count(*) FROM migrations") == [
                 (len(migrations.MIGRATIONS),)
             ]
+
+
+def test_keys_of_the_first_version_get_a_project(tmp_path, monkeypatch):
+    """A key that was made before there were projects belongs to the default one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
+        with opened(tmp_path) as engine, engine.begin() as connection:
+            connection.execute(
+                text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL)")
+            )
+    with opened(tmp_path) as engine:
+        (old,) = KeyStore(engine, Secret("p" * 64), FakeClock()).all()
+
+    assert (old.id, old.project) == ("i", "default")
 
 
 def test_a_failed_migration_leaves_nothing(tmp_path, monkeypatch):
@@ -215,7 +232,7 @@ def test_check_finds_damage(tmp_path):
     with opened(tmp_path) as engine, engine.begin() as connection:
         for i in range(200):
             connection.execute(
-                text("INSERT INTO keys VALUES (:i, :n, 'prod', x'00', NULL, 1, NULL, NULL)"),
+                text("INSERT INTO keys VALUES (:i, :n, 'prod', x'00', NULL, 1, NULL, NULL, 'p')"),
                 {"i": f"id{i}", "n": "n" * 200},
             )
     sqlite3.connect(tmp_path / "embedway.db").execute("PRAGMA wal_checkpoint(TRUNCATE)").close()

@@ -14,7 +14,7 @@ from embedway.errors import ExpiredKey, InvalidKey, RevokedKey
 from embedway.secret import Secret
 from embedway.server.auth import KeyRing
 from embedway.store.database import StoreError, open_database
-from embedway.store.keys import Key, KeyStore, load_pepper
+from embedway.store.keys import Key, KeyStore, is_project, load_pepper
 from tests.fakes import FakeClock
 
 PEPPER = Secret("p" * 64)
@@ -106,12 +106,25 @@ def test_all(store, clock):
         ("some", {"models": ("openai/text-embedding-3-small", "fast")}),
         ("none", {"models": ()}),
         ("short-lived", {"expires_ms": 1_900_000_000_000}),
+        ("of a team", {"project": "team-a"}),
         ("名前 '; DROP TABLE keys; --", {}),
     ):
         made.append(store.create(name, **changes)[0])
         clock.advance(1)
 
     assert store.all() == tuple(made)
+
+
+@pytest.mark.parametrize("name", ["a", "Team_1.x-y", "x" * 64])
+def test_names_of_projects(name):
+    """A project's name is letters, digits, "_", "." and "-", at most 64."""
+    assert is_project(name)
+
+
+@pytest.mark.parametrize("name", ["", "*", "key:1", "a b", "é", "a\n", "x" * 65])
+def test_no_names_of_projects(name):
+    """Nothing else is one, least of all what stands for another scope of the cache."""
+    assert not is_project(name)
 
 
 def test_revoke(store, clock):

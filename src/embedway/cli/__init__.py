@@ -24,6 +24,7 @@ VERBS = {
     "models": "list the models",
     "providers": "list the accounts at providers, and try them",
     "keys": "create, list and revoke API keys",
+    "cache": "show, export, fill and purge the cache",
     "config": "show or check the settings",
     "doctor": "check that everything works",
     "version": "print the version",

@@ -13,7 +13,7 @@ from embedway.cli.credentials import describe_credential
 from embedway.cli.served import Served, look_around
 from embedway.gateway import LOCAL_MODEL
 from embedway.origins import Origins
-from embedway.settings import CREDENTIAL_NAMES
+from embedway.settings import CREDENTIAL_NAMES, Settings
 
 _INDENT = "  "
 _SHOWN_VARIABLES = 4
@@ -33,6 +33,7 @@ def banner(
     auth = "off, loopback only" if is_open else f"on ({_count(keys, 'key')})"
     facts = [
         ("store", str(settings.home_path / "embedway.db")),
+        ("cache", _cache(settings)),
         ("auth", auth),
         ("docs", f"{url}/docs"),
         ("metrics", f"{url}/metrics"),
@@ -101,6 +102,19 @@ def _accounts(loaded: Origins, served: Served) -> list[tuple[str, str]]:
         label = "others" if accounts else "providers"
         states.append((label, f"no key — set {shown}{more}"))
     return states
+
+
+def _cache(settings: Settings) -> str:
+    """Where vectors are kept."""
+    cache = settings.cache
+    if not cache.enabled:
+        return "off"
+    memory = f"{cache.memory_bytes // 2**20} MiB in memory"
+    if settings.redis_url is not None:
+        return f"{memory}, Redis"
+    if not cache.disk_bytes:
+        return memory
+    return f"{memory}, {cache.disk_bytes // 2**20} MiB in {settings.home_path / 'vectors.db'}"
 
 
 def _first_steps(is_local: bool, url: str, command: str, *, is_open: bool) -> list[str]:

@@ -20,8 +20,9 @@ from embedway.clock import SystemClock
 from embedway.errors import ModelNotFound
 from embedway.settings import Settings
 from embedway.store.database import open_database
-from embedway.store.keys import Key, KeyStore, load_pepper
+from embedway.store.keys import DEFAULT_PROJECT, Key, KeyStore, is_project, load_pepper
 
+_HEAD = ("ID", "NAME", "TYPE", "PROJECT", "STATE", "MODELS", "CREATED", "EXPIRES")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
@@ -47,6 +48,13 @@ def add_arguments(parser: Parser) -> None:
         type=_expiry,
         metavar="WHEN",
         help="30d, 12h, 90m, or a date: the last day on which it works, UTC (default: never)",
+    )
+    create.add_argument(
+        "--project",
+        type=project_name,
+        default=DEFAULT_PROJECT,
+        metavar="P",
+        help="whose the key is: keys of one project share the cache (default: default)",
     )
     add_common(create, "print one JSON object, which holds the key")
     listing = actions.add_parser("ls", help="list the keys; none of them is shown")
@@ -75,7 +83,11 @@ def _create(arguments: Namespace, settings: Settings) -> int:
     with _open(settings) as store:
         is_first = not store.all()
         key, text = store.create(
-            arguments.name, type=arguments.type, models=arguments.models, expires_ms=expires_ms
+            arguments.name,
+            type=arguments.type,
+            models=arguments.models,
+            expires_ms=expires_ms,
+            project=arguments.project,
         )
     until = f", works until {_time(key.expires_ms)}" if key.expires_ms else ""
     notes = [f"key {key.id} ({key.name}, {key.type}){until}. Shown once: keep it now."]
@@ -103,6 +115,7 @@ def _list(arguments: Namespace, settings: Settings) -> int:
                 key.id,
                 key.name,
                 key.type,
+                key.project,
                 key.state(now * 1000),
                 ", ".join(key.models) if key.models is not None else "all",
                 _time(key.created_ms),
@@ -110,7 +123,7 @@ def _list(arguments: Namespace, settings: Settings) -> int:
             )
             for key in keys
         ]
-        print(table(("ID", "NAME", "TYPE", "STATE", "MODELS", "CREATED", "EXPIRES"), rows))
+        print(table(_HEAD, rows))
     return OK
 
 
@@ -154,6 +167,7 @@ def _record(key: Key, now: float) -> dict[str, Any]:
         "id": key.id,
         "name": key.name,
         "type": key.type,
+        "project": key.project,
         "state": key.state(now * 1000),
         "models": key.models,
         "created_ms": key.created_ms,
@@ -171,6 +185,13 @@ def _time(milliseconds: int | None) -> str:
 def _name(text: str) -> str:
     if not text.strip() or not text.isprintable() or len(text) > 100:
         raise ArgumentTypeError("a key's name has 1 to 100 printable characters")
+    return text
+
+
+def project_name(text: str) -> str:
+    """The name of a project, as argparse wants its types."""
+    if not is_project(text):
+        raise ArgumentTypeError("a project's name has 1 to 64 of A-Z a-z 0-9 _ . -")
     return text
 
 

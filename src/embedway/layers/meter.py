@@ -1,19 +1,19 @@
 """Write one ledger line and the metrics for every request, whatever its end.
 
-Topmost layer: refusals, failures and (later) cache hits are counted too.
+Topmost layer: refusals, failures and cache hits are counted too.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from embedway.clock import Clock
 from embedway.errors import EmbedError
 from embedway.ledger import UsageLine
-from embedway.types import Attempt, Embedder, EmbedRequest, EmbedResponse
+from embedway.types import CACHED, Attempt, Embedder, Embedding, EmbedRequest, EmbedResponse
 
 CALLER_GONE = 499  # nginx's number for a caller who hung up
 
@@ -79,7 +79,7 @@ class Meter:
             created_ms=int((self.clock.now() - seconds) * 1000),
             key_id=call.grant.key_id,
             model=known,
-            provider=embeddings[0].source if embeddings else tried,
+            provider=_provider(embeddings) or tried,
             inputs=len(request.inputs),
             tokens=tokens,
             cost=sum(embedding.cost for embedding in embeddings),
@@ -95,3 +95,9 @@ class Meter:
         )
         self.book.add(line)
         self.count(line)
+
+
+def _provider(embeddings: Sequence[Embedding]) -> str | None:
+    """The account that made the vectors; "cache" only if all of them were known."""
+    made = (one.source for one in embeddings if one.source != CACHED)
+    return next(made, embeddings[0].source if embeddings else None)

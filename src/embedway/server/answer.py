@@ -5,11 +5,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from embedway.catalog import Model
-from embedway.options import is_raw
-from embedway.types import CacheMode, EmbedParams, EmbedResponse, Space
-
-CACHED = "cache"
-"""The source of an embedding that was known."""
+from embedway.spaces import space_of
+from embedway.types import CACHED, CacheMode, EmbedResponse, Space
 
 
 class Answer(Struct, frozen=True, kw_only=True, gc=False):
@@ -36,6 +33,8 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """What goes into `x-request-id`: the caller's own id, if he sent a sound one."""
     latency_ms: int
     cache: CacheMode
+    is_kept: bool
+    """Whether what was not known is known from now on."""
 
     @property
     def tokens(self) -> int:
@@ -61,22 +60,4 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def space(self) -> Space:
         """The space of the vectors."""
-        params = self.response.params
-        return Space(
-            model=self.model.space_name,
-            dimensions=params.dimensions or self.model.dimensions.default,
-            revision=self._revision(params),
-            input_type=(params.input_type or "") if self.model.input_type_in_space else "",
-        )
-
-    def _revision(self, params: EmbedParams) -> str:
-        """What keeps vectors of one model apart: "l2" where we made the length 1 of those that come
-        otherwise, "raw" where the caller wants them as they come."""
-        if is_raw(params.options):
-            return "raw"
-        width, full = params.dimensions, self.model.dimensions.default
-        is_cut = width is not None and width != full
-        normalised = self.model.normalised
-        if normalised == "never" or (normalised == "only_full" and is_cut):
-            return "l2"
-        return self.model.revision or ""
+        return space_of(self.model, self.response.params)

@@ -130,7 +130,13 @@ class Guard:
         if scheme.lower() != b"bearer" or not token.strip():
             raise InvalidKey("The Authorization header must be 'Bearer <key>'.")
         key = self._ring.check(token.strip())
-        return Grant(key_id=key.id, name=key.name, is_admin=key.type == "admin", models=key.models)
+        return Grant(
+            key_id=key.id,
+            name=key.name,
+            is_admin=key.type == "admin",
+            models=key.models,
+            project=key.project,
+        )
 
     async def may_watch(self, incoming: Incoming) -> None:
         """Let through a loopback peer or an admin key, for metrics.

@@ -92,6 +92,8 @@ def gateflow_block(answer: Answer) -> dict[str, Any]:
         block["input_type"] = response.params.input_type
     if any(embedding.is_estimated for embedding in response.embeddings):
         block["usage_estimated"] = True
+    if averaged := [i for i, e in enumerate(response.embeddings) if e.is_averaged]:
+        block["averaged"] = averaged
     if truncated := [i for i, e in enumerate(response.embeddings) if e.is_truncated]:
         block["truncated"] = truncated
     if answer.model.id != answer.requested_model:

@@ -8,18 +8,20 @@ from typing import Any
 import msgspec
 
 from embedway.options import ALLOWED, DIMENSIONS, MAX_DIMENSIONS
-from embedway.server import ai_sdk_schemas, catalogue_schemas, schemas
+from embedway.server import ai_sdk_schemas, catalogue_schemas, management_schemas, schemas
 from embedway.server.ai_sdk import EmbeddingModelBody
+from embedway.server.management_schemas import PurgeBody
 from embedway.server.wire import MAX_INPUTS, EmbeddingsBody, GatewayOptions
+from embedway.vector_files import KeptVector
 
 REFERENCE = "#/components/schemas/{name}"
 
 
 def build_components() -> dict[str, Any]:
     """Name to schema."""
-    modules = (schemas, catalogue_schemas, ai_sdk_schemas)
+    modules = (schemas, catalogue_schemas, ai_sdk_schemas, management_schemas)
     kinds = [kind for module in modules for kind in _answers(module)]
-    kinds += [EmbeddingsBody, EmbeddingModelBody, GatewayOptions]
+    kinds += [EmbeddingsBody, EmbeddingModelBody, GatewayOptions, PurgeBody, KeptVector]
     _, components = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
     _sharpen(components)
     return components

@@ -133,6 +133,7 @@ class Embeddings:
             request_id=request_id(incoming, request.call.id),
             latency_ms=round((self._clock.monotonic() - started) * 1000),
             cache=request.call.cache,
+            is_kept=self.gateway.keeps_vectors and request.call.cache != "skip",
         )
 
 

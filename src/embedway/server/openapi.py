@@ -7,6 +7,7 @@ from typing import Any
 from embedway import __version__
 from embedway.server.components import build_components, reference
 from embedway.server.error_codes import error_table
+from embedway.vector_files import MEDIA_TYPE
 
 LIVE_PATHS = ("/livez", "/health/liveliness")
 READY_PATHS = ("/readyz", "/healthz", "/health", "/health/readiness")
@@ -17,6 +18,7 @@ _DESCRIPTION = (
 )
 _EVERY_ROUTE = (403, 405, 431, 500, 503)
 _WITH_KEY = (*_EVERY_ROUTE, 400, 401)
+_WITH_BODY = (*_WITH_KEY, 413, 415)
 _EMBEDDING = (*_WITH_KEY, 402, 404, 413, 415, 429, 502, 504)
 _REQUEST_ID = {
     "x-request-id": {
@@ -51,7 +53,12 @@ def build_document() -> dict[str, Any]:
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": {**_embedding_paths(), **_catalogue_paths(), **_other_paths()},
+        "paths": {
+            **_embedding_paths(),
+            **_catalogue_paths(),
+            **_management_paths(),
+            **_other_paths(),
+        },
         "components": {
             "schemas": build_components(),
             "securitySchemes": {
@@ -129,6 +136,49 @@ def _catalogue_paths() -> dict[str, Any]:
     }
 
 
+def _management_paths() -> dict[str, Any]:
+    choice = [
+        _parameter("model", "query", "openai/text-embedding-3-small", 256, is_required=False),
+        _parameter("space", "query", "openai/text-embedding-3-small@1536", 512, is_required=False),
+        _parameter("project", "query", "default", 256, is_required=False),
+    ]
+    path = "/v1/management/cache"
+    return {
+        path: _operation(
+            "get",
+            "What the cache holds",
+            "CacheStats",
+            errors=_WITH_KEY,
+            about="By model, space and project. For admin keys, as is all below.",
+        ),
+        f"{path}/purge": _operation(
+            "post",
+            "Forget cached vectors",
+            "Purged",
+            body="PurgeBody",
+            errors=_WITH_BODY,
+            about="In memory and in the store; other processes forget them within two seconds.",
+        ),
+        f"{path}/export": _operation(
+            "get",
+            "Download cached vectors",
+            parameters=choice,
+            media_type=MEDIA_TYPE,
+            errors=(*_WITH_KEY, 404),
+            about="A line of JSON each, with all that is known of it.",
+        ),
+        f"{path}/warm": _operation(
+            "post",
+            "Upload exported vectors",
+            "Warmed",
+            body="KeptVector",
+            lines_type=MEDIA_TYPE,
+            errors=(*_WITH_BODY, 404),
+            about="Lines as they were downloaded. If one of them is wrong, none is stored.",
+        ),
+    }
+
+
 def _other_paths() -> dict[str, Any]:
     id = _parameter("id", "query", "gen_01M2RV50ENRGT4K2CHJ0WC4N1H")
     return {
@@ -162,6 +212,7 @@ def _operation(
     parameters: list[dict[str, Any]] | None = None,
     *,
     body: str | None = None,
+    lines_type: str | None = None,
     media_type: str = "application/json",
     error: str = "ErrorAnswer",
     errors: tuple[int, ...] = _EVERY_ROUTE,
@@ -172,7 +223,9 @@ def _operation(
     if about:
         operation["description"] = about
     if body:
-        content = {"application/json": {"schema": reference(body)}}
+        content: dict[str, Any] = {"application/json": {"schema": reference(body)}}
+        if lines_type:  # the same, as often as wanted
+            content[lines_type] = {"schema": {"type": "string", "minLength": 1}}
         operation["requestBody"] = {"required": True, "content": content}
     if 401 in errors:
         operation["security"] = [{"key": []}, {}]
@@ -199,11 +252,13 @@ def _refusal(status: int, error: str) -> dict[str, Any]:
     }
 
 
-def _parameter(name: str, place: str, example: str, longest: int | None = None) -> dict[str, Any]:
+def _parameter(
+    name: str, place: str, example: str, longest: int | None = None, *, is_required: bool = True
+) -> dict[str, Any]:
     return {
         "name": name,
         "in": place,
-        "required": True,
+        "required": is_required,
         "schema": {
             "type": "string",
             "minLength": 1,

@@ -1,4 +1,4 @@
-"""Every route that is not hot: catalogue, AI SDK's config, records, health, metrics, documents."""
+"""Every route that is not hot: catalogue, AI SDK's config, records, cache, health, documents."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from embedway.metrics import CONTENT_TYPE
 from embedway.runtime import Runtime
 from embedway.server.ai_sdk import AiSdk
 from embedway.server.auth import Guard
+from embedway.server.management import Management
 from embedway.server.messages import read_head
 from embedway.server.models import get_model, list_endpoints, list_models
 from embedway.server.openapi import LIVE_PATHS, READY_PATHS, build_document
@@ -82,6 +83,7 @@ class Pages:
             Route("/v1/generation", self._generation),
             Route("/v1/credits", self._credits),
             *(Route(path, self._health) for path in (*LIVE_PATHS, *READY_PATHS)),
+            *Management(self._runtime, self._guard).routes(),
             Route("/metrics", self._metrics),
             Route("/openapi.json", self._openapi),
             Route("/docs", self._docs),

@@ -20,6 +20,7 @@ from embedway.settings import ResponseMetadata
 from embedway.types import EmbedResponse
 from embedway.vectors import as_array, to_base64
 
+_MISS = b"embedway; fwd=miss; stored"
 _NUMBERS_AT_ONCE = 1 << 17
 """An answer of more numbers is rendered in a thread, so that it never holds the event loop for
 more than a few milliseconds."""
@@ -96,4 +97,7 @@ def _cache_status(answer: Answer) -> bytes:
         return b"embedway; hit"
     if hits:
         return b'embedway; fwd=partial; detail="%d/%d"' % (hits, inputs)
-    return b"embedway; fwd=bypass" if answer.cache == "skip" else b"embedway; fwd=miss"
+    if not answer.is_kept:
+        return b"embedway; fwd=bypass"
+    # To refresh is the caller's wish, whether or not the vector was known.
+    return b"embedway; fwd=request; stored" if answer.cache == "refresh" else _MISS

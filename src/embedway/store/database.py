@@ -37,6 +37,7 @@ KEYS = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger),
     Column("revoked_ms", BigInteger),
+    Column("project", Text, nullable=False),
 )
 
 USAGE = Table(

@@ -22,7 +22,15 @@ from embedway.secret import Secret
 from embedway.store.database import KEYS, StoreError
 
 KeyType = Literal["prod", "dev", "admin"]
+DEFAULT_PROJECT = "default"
+_PROJECT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PEPPER_BYTES = 32
+
+
+def is_project(name: str) -> bool:
+    """Whether a key may belong to a project of that name. None can be taken for another scope of
+    the cache, which are "*" and "key:…"."""
+    return _PROJECT.fullmatch(name) is not None
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -36,6 +44,7 @@ class Key(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     expires_ms: int | None = None
     revoked_ms: int | None = None
+    project: str = DEFAULT_PROJECT
 
     @property
     def prefix(self) -> str:
@@ -71,6 +80,7 @@ class KeyStore:
         type: KeyType = "prod",
         models: tuple[str, ...] | None = None,
         expires_ms: int | None = None,
+        project: str = DEFAULT_PROJECT,
     ) -> tuple[Key, Secret]:
         """Make a key of 256 random bits. The second value is the only copy of its text."""
         key_id = self._random_text(6)
@@ -83,6 +93,7 @@ class KeyStore:
             created_ms=int(self._clock.now() * 1000),
             models=models,
             expires_ms=expires_ms,
+            project=project,
         )
         row = {field: getattr(key, field) for field in Key.__struct_fields__}
         row["models"] = None if models is None else orjson.dumps(models).decode()

@@ -27,7 +27,12 @@ def m001_keys_and_usage(connection: Connection) -> None:
     connection.execute(text("CREATE INDEX usage_by_key ON usage (key_id)"))
 
 
-MIGRATIONS = (m001_keys_and_usage,)
+def m002_projects_of_keys(connection: Connection) -> None:
+    """Keys belong to a project; those that were there share one."""
+    connection.execute(text("ALTER TABLE keys ADD COLUMN project TEXT NOT NULL DEFAULT 'default'"))
+
+
+MIGRATIONS = (m001_keys_and_usage, m002_projects_of_keys)
 
 
 def migrate(connection: Connection) -> None:

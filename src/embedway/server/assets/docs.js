@@ -86,13 +86,13 @@ function parameterRows(operation) {
     make("code", {}, parameter.name),
     `${parameter.in} ${typeText(parameter.schema)}`,
     limitText(parameter.schema),
-    `Required. Such as ${parameter.example}`,
+    `${parameter.required ? "Required. " : ""}Such as ${parameter.example}`,
   ]);
 }
 
 /** One route, folded. */
 function renderRoute(path, method, operation, resolve) {
-  const body = operation.requestBody?.content["application/json"].schema;
+  const body = Object.values(operation.requestBody?.content ?? {})[0]?.schema;
   const rows = [...parameterRows(operation), ...(body ? fieldRows(resolve(body), resolve) : [])];
   const answers = Object.entries(operation.responses).map(([status, answer]) => {
     const [type, content] = Object.entries(answer.content || {})[0] || ["", {}];

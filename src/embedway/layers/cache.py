@@ -1,0 +1,208 @@
+"""Answer what is known, ask only for the rest, remember it.
+
+Above `coalesce`: a hit never waits for anybody. Positions are the only identity of an input: each
+answer is put where its question stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Protocol
+
+from embedway.cache_key import CacheKeys, Scope, scope_of
+from embedway.cached import Cached, CountCache, Key, Label
+from embedway.catalog import Model
+from embedway.clock import Clock
+from embedway.errors import EmbedError, UnsupportedDimensions
+from embedway.positions import placed
+from embedway.types import (
+    CACHED,
+    Attempt,
+    Embedder,
+    Embedding,
+    EmbedParams,
+    EmbedRequest,
+    EmbedResponse,
+    replace,
+)
+from embedway.vectors import fault, truncate
+
+_KEYS_KEPT = 256
+"""How many combinations of parameters and scope have their keys' beginning at hand."""
+
+
+class Recent(Protocol):
+    """The vectors in memory: answered at once. `purges`: how often something was purged."""
+
+    purges: int
+
+    def get_many(self, keys: Sequence[Key]) -> dict[Key, Cached]: ...
+
+    def put_many(self, label: Label, entries: Iterable[tuple[Key, Cached]]) -> None: ...
+
+    def add_many(self, label: Label, entries: Iterable[tuple[Key, Cached]]) -> None: ...
+
+
+class VectorStore(Protocol):
+    """The vectors elsewhere. A failure is a miss; to write never blocks and never fails."""
+
+    async def get_many(self, label: Label, keys: Sequence[Key], /) -> Mapping[Key, Cached]: ...
+
+    def put_many(self, label: Label, entries: Sequence[tuple[Key, Cached]], /) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Cache:
+    """Memory first, then *store*, then *inner*."""
+
+    inner: Embedder
+    model: Model = field(repr=False)
+    recent: Recent
+    store: VectorStore | None
+    origins: Mapping[str, bytes] = field(repr=False)
+    """Account to the digest of its deployment of the model: what others made is not known here."""
+    scope: Scope
+    clock: Clock = field(repr=False)
+    count: CountCache = field(repr=False)
+    _keys: Callable[[EmbedParams, str], CacheKeys] = field(init=False, repr=False)
+    _all_origins: frozenset[bytes] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        def keys(params: EmbedParams, scope: str) -> CacheKeys:
+            return CacheKeys(self.model, params, scope)
+
+        object.__setattr__(self, "_keys", lru_cache(_KEYS_KEPT)(keys))
+        object.__setattr__(self, "_all_origins", frozenset(self.origins.values()))
+
+    async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
+        wanted, full = request.params.dimensions, self.model.dimensions.default
+        if wanted is None or wanted >= full or not self.model.dimensions.cut:
+            return await self._answer(request)
+        # One kept vector serves all widths, and however it is asked for, it has the same bits.
+        whole = replace(request, params=replace(request.params, dimensions=full))
+        try:
+            response = await self._answer(whole)
+        except EmbedError as error:
+            error.finished = {i: _cut(e, wanted) for i, e in error.finished.items()}
+            raise
+        embeddings = tuple(_cut(embedding, wanted) for embedding in response.embeddings)
+        _refuse_zeros(embeddings, wanted, response.attempts)
+        return replace(response, params=request.params, embeddings=embeddings)
+
+    async def _answer(self, request: EmbedRequest) -> EmbedResponse:
+        if request.call.cache == "skip":
+            return await self.inner(request)
+        keys = self._keys(request.params, scope_of(request.call.grant, self.scope))
+        wanted = [keys.of(value) for value in request.inputs]
+        known: Mapping[Key, Cached] = {}
+        if request.call.cache == "use":
+            known = await self._look_up(request, keys.label, wanted)
+        missing = [i for i, key in enumerate(wanted) if key not in known]
+        self.count("hit", len(wanted) - len(missing))
+        if not missing:
+            return EmbedResponse(
+                params=request.params, embeddings=tuple(_hit(known[key]) for key in wanted)
+            )
+        self.count("miss", len(missing))
+        fresh = await self._ask(request, keys.label, wanted, missing)
+        if len(missing) == len(wanted):
+            return fresh
+        made = iter(fresh.embeddings)
+        return replace(
+            fresh,
+            embeddings=tuple(_hit(known[key]) if key in known else next(made) for key in wanted),
+        )
+
+    async def _look_up(
+        self, request: EmbedRequest, label: Label, keys: Sequence[Key]
+    ) -> Mapping[Key, Cached]:
+        allowed = self._allowed(request)
+        known = self.recent.get_many(keys)
+        if any(cached.origin not in allowed for cached in known.values()):
+            known = {key: cached for key, cached in known.items() if cached.origin in allowed}
+        if self.store is None or len(known) == len(keys):
+            return known
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        if missing:
+            purges = self.recent.purges
+            stored = await self.store.get_many(label, missing)
+            found = [(key, one) for key, one in stored.items() if one.origin in allowed]
+            if self.recent.purges == purges:  # else some of it may be what was purged
+                self.recent.add_many(label, found)
+            known.update(found)
+        return known
+
+    def _allowed(self, request: EmbedRequest) -> frozenset[bytes]:
+        """Whose vectors count. Options are read by one provider and not by another: the vectors
+        of accounts that may not serve this call may be others."""
+        only = request.call.only
+        if not only or not request.params.options:
+            return self._all_origins
+        return frozenset(self.origins[account] for account in only if account in self.origins)
+
+    async def _ask(
+        self, request: EmbedRequest, label: Label, keys: Sequence[Key], missing: Sequence[int]
+    ) -> EmbedResponse:
+        rest = request
+        if len(missing) < len(keys):
+            rest = replace(request, inputs=tuple(request.inputs[i] for i in missing))
+        try:
+            fresh = await self.inner(rest)
+        except EmbedError as error:
+            self._keep(label, [(keys[missing[i]], e) for i, e in error.finished.items()])
+            raise placed(error, missing) from None
+        self._keep(label, [(keys[i], e) for i, e in zip(missing, fresh.embeddings, strict=True)])
+        return fresh
+
+    def _keep(self, label: Label, made: Sequence[tuple[Key, Embedding]]) -> None:
+        now = int(self.clock.now())
+        kept = {
+            key: _cached(embedding, self.origins[embedding.source], now)
+            for key, embedding in made
+            if embedding.source in self.origins
+        }
+        if not kept:
+            return
+        entries = list(kept.items())
+        self.count("stored", len(entries))
+        self.recent.put_many(label, entries)
+        if self.store is not None:
+            self.store.put_many(label, entries)
+
+
+def _hit(cached: Cached) -> Embedding:
+    return Embedding(
+        cached.vector, cached.tokens, CACHED, 0, cached.is_estimated, cached.is_truncated
+    )
+
+
+def _cached(embedding: Embedding, origin: bytes, now: int) -> Cached:
+    return Cached(
+        vector=embedding.vector,
+        tokens=embedding.tokens,
+        origin=origin,
+        created_s=now,
+        is_estimated=embedding.is_estimated,
+        is_truncated=embedding.is_truncated,
+    )
+
+
+def _cut(embedding: Embedding, dimensions: int) -> Embedding:
+    return replace(embedding, vector=truncate(embedding.vector, dimensions))
+
+
+def _refuse_zeros(
+    embeddings: Sequence[Embedding], dimensions: int, attempts: tuple[Attempt, ...]
+) -> None:
+    """What was cut off may have been all there was."""
+    for position, embedding in enumerate(embeddings):
+        if fault(embedding.vector, dimensions):
+            error = UnsupportedDimensions(
+                f"input[{position}] has no vector of {dimensions} dimensions: the first "
+                f"{dimensions} numbers of its vector are all zero. Ask for more dimensions.",
+                param="dimensions",
+            )
+            error.attempts = attempts
+            raise error

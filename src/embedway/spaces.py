@@ -1,0 +1,32 @@
+"""In which space a model's vectors live, with the parameters they were asked for."""
+
+from __future__ import annotations
+
+from embedway.catalog import Model
+from embedway.options import is_raw
+from embedway.types import EmbedParams, Space
+
+
+def space_of(model: Model, params: EmbedParams) -> Space:
+    """The space of *model*'s vectors. params: final, as below `layers/route.py`."""
+    return Space(
+        model=model.space_name,
+        dimensions=params.dimensions or model.dimensions.default,
+        revision=_revision(model, params),
+        input_type=(params.input_type or "") if model.input_type_in_space else "",
+    )
+
+
+def _revision(model: Model, params: EmbedParams) -> str:
+    """What keeps vectors of one model apart: its revision; "l2" where we made the length 1 of
+    those that come otherwise; "raw" where the caller wants them as they come."""
+    return "-".join(filter(None, (model.revision, _length(model, params))))
+
+
+def _length(model: Model, params: EmbedParams) -> str:
+    if is_raw(params.options):
+        return "raw"
+    width, full = params.dimensions, model.dimensions.default
+    is_cut = width is not None and width != full
+    is_ours = model.normalised == "never" or (model.normalised == "only_full" and is_cut)
+    return "l2" if is_ours else ""

@@ -1,0 +1,232 @@
+"""Cached vectors in a SQLite file: one thread reads, one writes, the event loop does neither.
+
+`put_many` only appends to a queue; the writing thread takes what has gathered while it was busy and
+commits it together. Everything that fails here costs a miss or a lost write, never a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from embedway.cached import Cached, CountCache, Damaged, Group, Key, Label, Selection, unpack
+from embedway.clock import Clock
+from embedway.store.database import StoreError
+from embedway.store.vector_file import VectorFile
+from embedway.store.vector_queue import VectorQueue
+from embedway.store.vector_rows import Row, find, groups, last_id, page_after, purged_since
+from embedway.store.vector_trouble import TROUBLE, Complaints, named
+from embedway.store.vector_writer import VectorWriter
+
+_QUEUE_BYTES = 64 * 2**20
+_BUSY_TIMEOUT_S = 5.0
+_CLOSE_S = 5.0
+_USED_EVERY_S = 60.0
+"""How exactly the time of a row's last use is known: a write for each read would cost more than
+the read."""
+_ROWS_PER_PAGE = 200
+_log = logging.getLogger("embedway.vectors")
+
+T = TypeVar("T")
+
+
+class SqliteVectors:
+    """Fits `VectorStore`. The file is opened at its first use."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        ttl_s: float,
+        clock: Clock,
+        count: CountCache,
+        busy_timeout_s: float = _BUSY_TIMEOUT_S,
+        queue_bytes: int = _QUEUE_BYTES,
+    ) -> None:
+        self._path = path
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._count = count
+        self._complain = Complaints(path, clock, count)
+        self._file, writers_file = (
+            VectorFile(
+                path,
+                max_bytes=max_bytes,
+                busy_timeout_s=busy_timeout_s,
+                clock=clock,
+                lock=lock,
+                complain=self._complain,
+            )
+            for lock in [threading.Lock()] * 2
+        )
+        # A transaction is small beside the whole, since room is made after it.
+        self._queue = VectorQueue(max_bytes=queue_bytes, take_bytes=min(4 * 2**20, max_bytes // 16))
+        self._writer = VectorWriter(
+            writers_file,
+            self._queue,
+            max_bytes=max_bytes,
+            ttl_s=ttl_s,
+            clock=clock,
+            count=count,
+            complain=self._complain,
+        )
+        self._reading = ThreadPoolExecutor(1, "embedway-vectors-read")
+        self._writing = ThreadPoolExecutor(1, "embedway-vectors-write")
+        self._gate = threading.Lock()
+        """Whoever holds it may hand work to the writer, or close."""
+        self._is_woken = False
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"SqliteVectors({str(self._path)!r})"
+
+    async def get_many(self, label: Label, keys: Sequence[Key], /) -> Mapping[Key, Cached]:
+        """See VectorStore. A key is of one label only, so that the key alone is looked for."""
+        if self._is_closed or not keys:
+            return {}
+        return await _in(self._reading, partial(self._find, keys))
+
+    def put_many(self, label: Label, entries: Sequence[tuple[Key, Cached]], /) -> None:
+        """See VectorStore."""
+        kept = 0 if self._is_closed else self._queue.put(label, entries)
+        if kept < len(entries):
+            self._count("dropped", len(entries) - kept)
+        self._wake_writer()
+
+    async def flush(self) -> None:
+        """See VectorStore."""
+        if not self._is_closed:
+            await _in(self._writing, self._writer.write_waiting)
+
+    async def groups(self) -> list[Group]:
+        """See VectorStore. What is too old and not yet deleted is in the sums."""
+        return await self._ask(self._reading, partial(self._file.run, groups))
+
+    async def purge(self, selection: Selection, /) -> int:
+        """See VectorStore."""
+        return await self._ask(self._writing, partial(self._writer.purge, selection))
+
+    async def purged_since(self, mark: int, /) -> tuple[int, list[Selection]]:
+        """See VectorStore."""
+        if self._is_closed:
+            return mark, []
+        return await _in(self._reading, partial(self._purged_since, mark))
+
+    async def entries(self, selection: Selection, /) -> AsyncIterator[tuple[Key, Label, Cached]]:
+        """See VectorStore. What is put meanwhile is not listed."""
+        last = await self._ask(self._reading, partial(self._file.run, last_id))
+        id: int | None = 0
+        while id is not None:
+            id, page = await self._ask(self._reading, partial(self._page, id, last, selection))
+            for entry in page:
+                yield entry
+
+    async def close(self) -> None:
+        """See VectorStore."""
+        with self._gate:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        loop = asyncio.get_running_loop()
+        ends = {
+            loop.run_in_executor(self._reading, self._file.close),
+            loop.run_in_executor(self._writing, self._writer.close),
+        }
+        done, late = await asyncio.wait(ends, timeout=_CLOSE_S)
+        if late:
+            self._writer.is_late = True  # a thread that waits for a lock ends when that is over
+            _log.warning("%s was not closed in time", self._path)
+        for executor in (self._reading, self._writing):
+            executor.shutdown(wait=not late)
+        for end in done:
+            end.result()
+
+    async def _ask(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        """For whoever wants to know whether it worked. Raises StoreError."""
+        if self._is_closed:
+            raise StoreError(f"{self._path} is closed")
+        try:
+            return await _in(executor, work)
+        except TROUBLE as error:
+            raise StoreError(f"{self._path} cannot be used: {named(error)}") from None
+
+    # In the reading thread.
+
+    def _find(self, keys: Sequence[Key]) -> dict[Key, Cached]:
+        try:
+            rows = self._file.run(lambda connection: find(connection, keys))
+        except TROUBLE as error:
+            self._complain("read_error", error)
+            return {}
+        found = self._checked(rows)
+        long_ago = self._clock.now() - _USED_EVERY_S
+        unused = [
+            row.id
+            for row in rows
+            if row.key in found and not (isinstance(row.used_s, int) and row.used_s > long_ago)
+        ]
+        if unused:
+            self._queue.use(unused)
+            self._wake_writer()
+        return found
+
+    def _page(
+        self, after: int, last: int, selection: Selection
+    ) -> tuple[int | None, list[tuple[Key, Label, Cached]]]:
+        """The last id of the page, None behind all of them, and what is meant of it."""
+        rows = self._file.run(lambda c: page_after(c, after, last, _ROWS_PER_PAGE))
+        meant = [(row, label) for row, label in rows if selection.holds(label)]
+        found = self._checked([row for row, _ in meant])
+        page = [(row.key, label, found[row.key]) for row, label in meant if row.key in found]
+        return rows[-1][0].id if rows else None, page
+
+    def _purged_since(self, mark: int) -> tuple[int, list[Selection]]:
+        try:
+            return self._file.run(lambda connection: purged_since(connection, mark))
+        except TROUBLE as error:
+            self._complain("read_error", error)
+            return mark, []
+
+    def _checked(self, rows: Sequence[Row]) -> dict[Key, Cached]:
+        """What is whole and not too old. The age is the value's own, which its checksum covers."""
+        found, damaged = {}, []
+        too_old_s = self._clock.now() - self._ttl_s if self._ttl_s else -1.0
+        for row in rows:
+            try:
+                cached = unpack(row.key, row.value if isinstance(row.value, bytes) else b"")
+            except Damaged:
+                damaged.append(row)
+                continue
+            if cached.created_s > too_old_s:
+                found[row.key] = cached
+        if damaged:
+            self._complain.damaged(len(damaged))
+            self._hand_to_writer(partial(self._writer.delete_damaged, damaged))
+        return found
+
+    # In any thread.
+
+    def _wake_writer(self) -> None:
+        if not self._is_woken:  # a job for each call would cost more than the call
+            self._is_woken = True
+            self._hand_to_writer(self._write_waiting)
+
+    def _write_waiting(self) -> None:
+        self._is_woken = False  # before the queue is looked at: what comes from here on wakes again
+        self._writer.write_waiting()
+
+    def _hand_to_writer(self, work: Callable[[], None]) -> None:
+        with self._gate:
+            if not self._is_closed:
+                self._writing.submit(work)
+
+
+async def _in(executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, work)

@@ -1,0 +1,483 @@
+"""Batch asks at once while there is a free slot, and joins what has to wait."""
+
+import asyncio
+import gc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedway.errors import UpstreamRejected, UpstreamUnavailable
+from embedway.layers.batch import Batch
+from embedway.secret import Secret
+from tests.fakes import make_attempt, make_grant, make_request, until
+from tests.layers.held import Held, proof_of, settle
+
+
+class Shared:
+    """A Batch over a Held, and the callers of a test."""
+
+    def __init__(self, slots=1, max_inputs=96, **fields):
+        self.inner = Held()
+        self.layer = Batch(self.inner, slots, max_inputs, **fields)
+
+    async def begin(self, *inputs, **fields):
+        """A caller of his own, who is asked for or waits."""
+        task = asyncio.create_task(self.layer(make_request(*inputs, **fields)))
+        await settle(3)
+        return task
+
+    async def occupied(self):
+        """A caller who holds the only slot; returns his call."""
+        await self.begin("first")
+        return self.inner.calls[0]
+
+    async def drain(self):
+        """Answer everything until nobody waits."""
+        while self.inner.running or self.layer._queues or self.layer._running:
+            for call in self.inner.running:
+                if not call.outcome.done():
+                    call.answer()
+            await settle(2)
+
+
+def vectors(response):
+    """The vectors of an answer."""
+    return [embedding.vector for embedding in response.embeddings]
+
+
+def proofs(*inputs, **fields):
+    """What the vectors must be."""
+    request = make_request(*inputs, **fields)
+    return [proof_of(value, request) for value in inputs]
+
+
+def refused(position=None):
+    """A refusal, of an input or of the request."""
+    return UpstreamRejected(
+        "no" if position is None else f"input[{position}] is bad",
+        provider="openai",
+        param=None if position is None else f"input[{position}]",
+    )
+
+
+async def test_idle_is_at_once():
+    """While a slot is free a request goes down as the very object it is, in the caller's own
+    task, and its answer comes up untouched."""
+    shared, request = Shared(slots=2), make_request("a", "b")
+    tasks = [asyncio.create_task(shared.layer(request)) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    assert [call.request for call in shared.inner.calls] == [request] * 2
+    assert all(call.request is request for call in shared.inner.calls)
+    assert asyncio.all_tasks() == {asyncio.current_task(), *tasks}
+    await shared.drain()
+    assert [task.result() for task in tasks] == [
+        call.outcome.result() for call in shared.inner.calls
+    ]
+
+
+async def test_a_thousand_callers():
+    """A thousand different texts at the same time are at most 15 calls of 96 in 4 slots, never
+    more than 4 at a time, and everybody gets his own."""
+    shared, most = Shared(slots=4, max_inputs=96), 0
+    texts = [f"text {i}" for i in range(1000)]
+    tasks = [asyncio.create_task(shared.layer(make_request(text))) for text in texts]
+    await settle(2)
+    while running := shared.inner.running:
+        most = max(most, len(running))
+        running[0].answer()
+        await settle(2)
+
+    assert most == 4
+    assert len(shared.inner.calls) <= 15
+    assert max(len(inputs) for inputs in shared.inner.asked) == 96
+    assert [vectors(await task) for task in tasks] == [proofs(text) for text in texts]
+    assert sorted(shared.inner.bill.texts) == sorted(texts)
+
+
+async def test_what_waits_goes_together():
+    """What waits while all slots are busy goes in one call when one is free, in order."""
+    shared = Shared()
+    first = await shared.occupied()
+    tasks = [await shared.begin("a", "b"), await shared.begin("c"), await shared.begin("a", "d")]
+    assert len(shared.inner.calls) == 1
+    first.answer()
+    await shared.drain()
+
+    assert shared.inner.asked[1:] == [("a", "b", "c", "a", "d")]
+    assert [vectors(await task) for task in tasks] == [
+        proofs("a", "b"),
+        proofs("c"),
+        proofs("a", "d"),
+    ]
+    call = shared.inner.calls[1]
+    assert {(await task).attempts for task in tasks} == {call.outcome.result().attempts}
+    assert {(await task).params for task in tasks} == {call.request.params}
+    paid = sum(e.cost for task in tasks for e in task.result().embeddings)
+    assert paid == shared.inner.bill.billed - first.outcome.result().embeddings[0].cost
+
+
+async def test_a_call_is_not_overfull():
+    """No call has more than so many inputs, unless one caller alone has more."""
+    shared = Shared(max_inputs=3)
+    first = await shared.occupied()
+    for inputs in ("ab", "c", "de", "fghij", "k", "lmn"):
+        await shared.begin(*inputs)
+    first.answer()
+    await shared.drain()
+
+    assert ["".join(inputs) for inputs in shared.inner.asked[1:]] == [
+        "abc", "de", "fghij", "k", "lmn",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "calls"),
+    [
+        ({"dimensions": 4}, {"dimensions": 8}, 2),
+        ({"input_type": "query"}, {"input_type": "document"}, 2),
+        ({"options": b"{}"}, {}, 2),
+        ({"user": "u-1"}, {"user": "u-2"}, 2),
+        ({"only": ("x",)}, {}, 2),
+        ({"order": ("x",)}, {}, 2),
+        ({"sort": "cost"}, {}, 2),
+        ({"credentials": {"openai": Secret("a")}}, {}, 2),
+        (
+            {"credentials": {"openai": Secret("a")}, "id": "1"},
+            {"credentials": {"openai": Secret("a")}, "id": "2"},
+            2,
+        ),
+        ({"grant": make_grant(project="p"), "id": "1"}, {"grant": make_grant(project="q")}, 1),
+        ({"tags": ("t",), "deadline": 1.0, "cache": "skip"}, {"trace": "t", "app": "x"}, 1),
+    ],
+)
+async def test_who_travels_together(one, other, calls):
+    """Only requests with equal parameters and equal terms travel together."""
+    shared = Shared()
+    first = await shared.occupied()
+    tasks = [await shared.begin("a", **one), await shared.begin("b", **other)]
+    first.answer()
+    await shared.drain()
+
+    assert len(shared.inner.calls) == 1 + calls
+    assert [vectors(await task) for task in tasks] == [proofs("a", **one), proofs("b", **other)]
+
+
+async def test_a_joined_call_is_nobodys():
+    """A joined request has time until the last caller's deadline, and carries what they have in
+    common and nothing that is one caller's own."""
+    shared = Shared()
+    first = await shared.occupied()
+    for deadline in (10.0, 30.0, 20.0):
+        await shared.begin(
+            str(deadline),
+            deadline=deadline,
+            user="u",
+            order=("x",),
+            grant=make_grant(name="mine"),
+            tags=("mine",),
+            trace="mine",
+            app="mine",
+            fallbacks=("mine",),
+        )
+    first.answer()
+    await shared.drain()
+    call = shared.inner.calls[1].request.call
+
+    assert call.deadline == 30.0
+    assert (call.user, call.order) == ("u", ("x",))
+    assert "mine" not in repr(call)
+    assert (call.grant.is_admin, call.grant.project) == (False, "default")
+
+
+async def test_a_lone_traveller_keeps_his_request():
+    """Who waited and then travels alone is asked for with his very own request."""
+    shared = Shared()
+    first = await shared.occupied()
+    request = make_request("a", user="u")
+    task = asyncio.create_task(shared.layer(request))
+    await settle(3)
+    first.answer()
+    await shared.drain()
+
+    assert shared.inner.calls[1].request is request
+    assert vectors(await task) == proofs("a")
+
+
+async def test_every_queue_gets_its_turn():
+    """A queue that is never empty does not keep the others waiting: each has its turn."""
+    shared = Shared(max_inputs=2)
+    first = await shared.occupied()
+    for text in "abcdef":
+        await shared.begin(text, user="busy")
+    for user in ("x", "y"):
+        await shared.begin(user, user=user)
+    first.answer()
+    for turn in range(1, 6):
+        await shared.inner.arrived(turn + 1)
+        await shared.begin(f"more {turn}", user="busy")
+        shared.inner.calls[turn].answer()
+        await settle(3)
+
+    turns = [call.request.call.user for call in shared.inner.calls[1:]]
+    assert turns[:4] == ["busy", "x", "y", "busy"]
+    await shared.drain()
+
+
+async def test_who_leaves_while_he_waits_is_dropped():
+    """The inputs of a caller who left before his turn are not asked."""
+    shared = Shared()
+    first = await shared.occupied()
+    leaver, stays = await shared.begin("gone"), await shared.begin("a")
+    also = await shared.begin("gone too", user="other")
+    leaver.cancel()
+    also.cancel()
+    await asyncio.wait([leaver, also])
+    first.answer()
+    await shared.drain()
+
+    assert shared.inner.asked[1:] == [("a",)]
+    assert vectors(await stays) == proofs("a")
+
+
+async def test_who_leaves_on_the_way():
+    """A caller who leaves while his inputs travel does not disturb those aboard with him; when
+    the last has gone the call is cancelled, and its slot is free."""
+    shared = Shared()
+    first = await shared.occupied()
+    tasks = [await shared.begin("a"), await shared.begin("b")]
+    first.answer()
+    await shared.inner.arrived(2)
+    tasks[0].cancel()
+    await settle()
+    assert not shared.inner.calls[1].is_cancelled
+    tasks[1].cancel()
+    await asyncio.wait(tasks)
+
+    assert shared.inner.calls[1].is_cancelled
+    last = await shared.begin("c")
+    shared.inner.calls[2].answer()
+    assert vectors(await last) == proofs("c")
+
+
+async def test_one_bad_text():
+    """One bad text fails its own caller only, at his own position; the others are answered, and
+    nothing that was embedded already is asked again."""
+    shared = Shared()
+    first = await shared.occupied()
+    before = await shared.begin("a", "b")
+    guilty = await shared.begin("c", "bad", "d")
+    after = await shared.begin("e")
+    split = await shared.begin("f", "g")
+    first.answer()
+    await shared.inner.arrived(2)
+    others = await shared.begin("z", user="other")
+    shared.inner.calls[1].fail(refused(3), finished=[0, 1, 2, 6])
+    await shared.drain()
+
+    assert vectors(await before) == proofs("a", "b")
+    assert vectors(await after) == proofs("e")
+    assert vectors(await split) == proofs("f", "g")
+    assert shared.inner.asked[2:] == [("e", "g"), ("z",)]
+    assert vectors(await others) == proofs("z", user="other")
+    with pytest.raises(UpstreamRejected) as caught:
+        await guilty
+    assert (caught.value.param, str(caught.value)) == ("input[1]", "input[1] is bad")
+    assert {i: e.vector for i, e in caught.value.finished.items()} == {0: proofs("c")[0]}
+
+
+async def test_a_blame_without_a_position():
+    """Where nobody can say whose input is bad, each is asked alone, and only he whose request is
+    refused then gets the error."""
+    shared = Shared()
+    first = await shared.occupied()
+    tasks = [await shared.begin(text) for text in ("a", "bad", "b")]
+    first.answer()
+    await shared.inner.arrived(2)
+    shared.inner.calls[1].fail(refused())
+    late = await shared.begin("late")
+    while shared.inner.running or shared.layer._running:
+        for call in shared.inner.running:
+            call.fail(refused()) if "bad" in call.request.inputs else call.answer()
+        await settle(3)
+
+    assert shared.inner.asked[1:] == [("a", "bad", "b"), ("a",), ("bad",), ("b",), ("late",)]
+    assert [vectors(await tasks[0]), vectors(await tasks[2])] == [proofs("a"), proofs("b")]
+    assert vectors(await late) == proofs("late")
+    with pytest.raises(UpstreamRejected):
+        await tasks[1]
+
+
+async def test_what_was_embedded_on_the_first_way_is_kept():
+    """Who must travel again and then fails is told what was embedded on the way before."""
+    shared = Shared()
+    first = await shared.occupied()
+    task = await shared.begin("a", "b")
+    await shared.begin("c")
+    first.answer()
+    await shared.inner.arrived(2)
+    shared.inner.calls[1].fail(refused(), finished=[0])
+    await shared.inner.arrived(3)
+    assert shared.inner.asked[2] == ("b",)
+    shared.inner.calls[2].fail(refused(0))
+    await shared.drain()
+    (error,) = await asyncio.gather(task, return_exceptions=True)
+
+    assert error.param == "input[1]"
+    assert {i: e.vector for i, e in error.finished.items()} == {0: proofs("a")[0]}
+
+
+async def test_a_failure_of_the_provider_is_everybodys():
+    """A failure that is not about the request reaches all aboard, each as an error of his own,
+    with what was tried and what was embedded for him; nobody is asked for again."""
+    shared = Shared()
+    first = await shared.occupied()
+    tasks = [await shared.begin("a", "b"), await shared.begin("c")]
+    first.answer()
+    await shared.inner.arrived(2)
+    error = UpstreamUnavailable("input[2] fell down", provider="openai", retry_after_s=3.0)
+    error.attempts = (make_attempt(is_success=False),)
+    shared.inner.calls[1].fail(error, finished=[1])
+    await shared.drain()
+    errors = [task.exception() for task in tasks]
+
+    assert len(shared.inner.calls) == 2
+    assert errors[0] is not errors[1]
+    assert [str(error) for error in errors] == ["an input fell down", "input[0] fell down"]
+    assert [error.retry_after_s for error in errors] == [3.0, 3.0]
+    assert [error.attempts for error in errors] == [error.attempts] * 2
+    assert [[*error.finished] for error in errors] == [[1], []]
+
+
+@pytest.mark.parametrize(("is_exact", "marked"), [(True, False), (False, True)])
+async def test_estimated_shares(is_exact, marked):
+    """Where tokens of joined texts are only shares of a sum, they say so; a lone one's do not."""
+    shared = Shared(is_exact=is_exact)
+    first = await shared.occupied()
+    tasks = [await shared.begin("a"), await shared.begin("b")]
+    alone = await shared.begin("c", user="alone")
+    first.answer()
+    await shared.drain()
+
+    assert [(await task).embeddings[0].is_estimated for task in tasks] == [marked] * 2
+    assert not (await alone).embeddings[0].is_estimated
+    assert not first.outcome.result().embeddings[0].is_estimated
+
+
+async def test_a_bug_reaches_its_callers():
+    """A bug below comes out of every request aboard as itself, also an answer that is too short,
+    and the slot is free again."""
+    shared, bug = Shared(), ZeroDivisionError("a bug")
+    first = await shared.occupied()
+    tasks = [await shared.begin("a"), await shared.begin("b")]
+    first.answer()
+    await shared.inner.arrived(2)
+    more = [await shared.begin("c"), await shared.begin("d")]
+    shared.inner.calls[1].fail(bug)
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [bug, bug]
+
+    await shared.inner.arrived(3)
+    short = shared.inner.bill.answer(make_request("c"))
+    shared.inner.calls[2].outcome.set_result(short)
+    errors = await asyncio.gather(*more, return_exceptions=True)
+    assert [type(error) for error in errors] == [ValueError] * 2
+    await until(lambda: not shared.layer._running)
+
+
+async def test_an_error_that_nobody_hears():
+    """An error that comes in the moment its caller leaves is not reported as unnoticed."""
+    shared, reported = Shared(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    first = await shared.occupied()
+    tasks = [await shared.begin("a"), await shared.begin("b")]
+    first.answer()
+    await shared.inner.arrived(2)
+    shared.inner.calls[1].fail(UpstreamUnavailable("down", provider="openai"))
+    asyncio.get_running_loop().call_soon(tasks[0].cancel)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert tasks[0].cancelled()
+    del tasks, first
+    shared.inner.calls.clear()
+    gc.collect()
+
+    assert reported == []
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.integers(1, 4), st.sampled_from(["u", "v", "w"])),
+        st.tuples(st.just("leave"), st.integers(0, 20), st.none()),
+        st.tuples(st.just("answer"), st.integers(0, 3), st.none()),
+        st.tuples(st.just("refuse"), st.integers(0, 3), st.integers(0, 5)),
+        st.tuples(st.just("fail"), st.integers(0, 3), st.none()),
+        st.tuples(st.just("wait"), st.integers(0, 5), st.none()),
+    ),
+    max_size=40,
+)
+
+
+class Play:
+    """Callers who come and leave, and calls that end, as hypothesis tells."""
+
+    def __init__(self):
+        self.shared = Shared(slots=2, max_inputs=3)
+        self.callers = []
+
+    def step(self, verb, what, more):
+        """One thing that happens."""
+        open_calls = [c for c in self.shared.inner.running if not c.outcome.done()]
+        if verb == "ask":
+            inputs = [f"{len(self.callers)}.{i}" for i in range(what)]
+            request = make_request(*inputs, user=more)
+            self.callers.append((inputs, asyncio.create_task(self.shared.layer(request))))
+        elif verb == "leave" and self.callers:
+            self.callers[what % len(self.callers)][1].cancel()
+        elif open_calls:
+            call = open_calls[what % len(open_calls)]
+            size = len(call.request.inputs)
+            if verb == "answer":
+                call.answer()
+            elif verb == "fail":
+                call.fail(UpstreamUnavailable("down", provider="openai"), range(size - 1))
+            elif verb == "refuse":
+                call.fail(refused(more if more < size else None), range(min(more, size)))
+
+    def check_calls(self):
+        """What holds at any time."""
+        inner = self.shared.inner
+        assert len(inner.running) <= 2
+        for call in inner.calls:
+            callers = {str(value).partition(".")[0] for value in call.request.inputs}
+            assert len(call.request.inputs) <= 3 or len(callers) == 1
+
+    async def run(self, steps):
+        """All steps, then answers for whatever is left."""
+        for verb, what, more in steps:
+            self.step(verb, what, more)
+            for _ in range(what if verb == "wait" else 0):
+                await asyncio.sleep(0)
+            self.check_calls()
+        await settle(3)
+        await self.shared.drain()
+        await asyncio.wait([task for _, task in self.callers] or [asyncio.ensure_future(settle(1))])
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS)
+def test_whoever_comes_and_goes(steps):
+    """Whoever comes, leaves or fails, there are never more calls than slots, none overfull, every
+    answer is the caller's own, no input is embedded twice, and in the end all slots are free."""
+
+    async def check():
+        play = Play()
+        await play.run(steps)
+        for inputs, task in play.callers:
+            if not task.cancelled() and task.exception() is None:
+                assert vectors(task.result()) == proofs(*inputs)
+        texts = play.shared.inner.bill.texts
+        assert len(texts) == len(set(texts))
+        assert not play.shared.layer._running
+        assert not play.shared.layer._queues
+
+    asyncio.run(check())

@@ -1,0 +1,180 @@
+"""One model's stack with everything on: its order, and what the operator can choose."""
+
+import re
+
+import orjson
+import pytest
+
+from embedway.catalog_file import load_catalog
+from embedway.errors import UpstreamInputTooLong
+from embedway.gateway import LOCAL_MODEL, Kept, build_gateway
+from embedway.secret import Secret
+from embedway.settings import AccountSettings, CacheSettings, ModelSettings, Settings
+from embedway.store.recent import RecentVectors
+from embedway.tokens import count_cl100k
+from embedway.vectors import as_array
+from embedway.wrong_settings import SettingsError
+from tests.fakes import (
+    FakeClock,
+    MemoryBook,
+    ScriptedEmbedder,
+    ScriptedSend,
+    json_response,
+    make_request,
+    make_vector,
+    openai_body,
+)
+
+CATALOG = load_catalog()
+SMALL = "openai/text-embedding-3-small"
+OPENAI = AccountSettings(api_key=Secret("sk-operator"))
+COHERE = AccountSettings(api_key=Secret("co-operator"))
+PAGE = "word " * 9000
+
+
+def answer(request):
+    """OpenAI's, with its own count of tokens; a text of more than 8,192 is refused."""
+    inputs = orjson.loads(request.body)["input"]
+    tokens = [count_cl100k(text) for text in inputs]
+    if max(tokens) > 8192:
+        told = f"This model's maximum context length is 8192 tokens, not {max(tokens)}."
+        return json_response({"error": {"message": told}}, 400)
+    vectors = [make_vector(text, dimensions=1536) for text in inputs]
+    return json_response(openai_body(*vectors, tokens=sum(tokens)))
+
+
+class Built:
+    """A gateway that keeps vectors in memory, over a scripted transport."""
+
+    def __init__(self, **settings):
+        self.send, self.clock = ScriptedSend(answer), FakeClock()
+        self.local = ScriptedEmbedder(dimensions=256)
+        recent = RecentVectors(
+            max_bytes=2**20, ttl_s=0, clock=self.clock, count=lambda event, number: None
+        )
+        self.gateway = build_gateway(
+            settings=Settings(home="/nowhere", **settings),
+            catalog=CATALOG,
+            local=self.local,
+            send=self.send,
+            book=MemoryBook(),
+            count=MemoryBook(),
+            clock=self.clock,
+            kept=Kept(recent, None),
+            count_local=len,
+        )
+
+    async def __call__(self, *inputs, **fields):
+        """Ask for some inputs."""
+        return await self.gateway(make_request(*inputs, **fields))
+
+
+def order_of(gateway, model):
+    """The layers of one model's stack, outermost first."""
+    shown = repr(gateway.stack.inner.inner.inner.inner.stacks[model])
+    return [name for name in re.findall(r"\b([A-Z]\w+)\(", shown) if name != "RecentVectors"]
+
+
+def test_order_of_a_model():
+    """The repr of a model's stack shows its layers in the order of the architecture."""
+    built = Built(
+        providers={"openai": OPENAI}, models={SMALL: ModelSettings(on_overlong="truncate")}
+    )
+
+    layers = {"Chunk", "Cache", "Coalesce", "Batch", "Balance", "Split", "Limit", "Upstream"}
+    assert [name for name in order_of(built.gateway, SMALL) if name in layers] == [
+        "Chunk",
+        "Cache",
+        "Coalesce",
+        "Batch",
+        "Balance",
+        "Split",
+        "Limit",
+        "Upstream",
+    ]
+
+
+def test_what_is_not_wanted_is_absent():
+    """A layer that has nothing to do is not in the stack: callers of a model whose tokens nobody
+    counts by text are not joined, and the local model joins by itself."""
+    built = Built(providers={"cohere": COHERE})
+
+    assert "Batch" not in order_of(built.gateway, "cohere/embed-v4.0")
+    assert "Chunk" not in order_of(built.gateway, "cohere/embed-v4.0")
+    assert order_of(built.gateway, LOCAL_MODEL)[:3] == ["Cache", "Coalesce", "Balance"]
+    assert "Batch" not in order_of(built.gateway, LOCAL_MODEL)
+
+
+@pytest.mark.parametrize("name", [SMALL, "text-embedding-3-small"])
+async def test_an_overlong_input_is_cut_where_the_operator_wants_it(name):
+    """With "truncate" a text of more tokens than the model takes is embedded as far as they go,
+    and said to be cut; others are not touched."""
+    built = Built(
+        providers={"openai": OPENAI}, models={name: ModelSettings(on_overlong="truncate")}
+    )
+
+    response = await built("short", PAGE, model=SMALL)
+
+    short, long = orjson.loads(built.send.requests[0].body)["input"]
+    assert (short, count_cl100k(long)) == ("short", 8192)
+    assert PAGE.startswith(long)
+    assert [e.is_truncated for e in response.embeddings] == [False, True]
+    assert [e.tokens for e in response.embeddings] == [count_cl100k("short"), 8192]
+
+
+async def test_an_overlong_input_is_averaged_where_the_operator_wants_it():
+    """With "mean" all of it is embedded in pieces, and the vector is their mean, of length 1."""
+    built = Built(providers={"openai": OPENAI}, models={SMALL: ModelSettings(on_overlong="mean")})
+
+    response = await built(PAGE, "short", model=SMALL)
+
+    pieces = orjson.loads(built.send.requests[0].body)["input"][:-1]
+    assert "".join(pieces) == PAGE
+    assert [e.is_averaged for e in response.embeddings] == [True, False]
+    vector = as_array(response.embeddings[0].vector)
+    assert float((vector * vector).sum()) == pytest.approx(1, abs=1e-6)
+
+    again = await built(PAGE, "short", model=SMALL)
+    assert len(built.send.requests) == 1
+    assert [e.vector for e in again.embeddings] == [e.vector for e in response.embeddings]
+    assert sum(e.cost for e in again.embeddings) == 0
+
+
+async def test_an_overlong_input_is_refused_by_default():
+    """Nobody's text is cut unless the operator says so: the error names the input."""
+    built = Built(providers={"openai": OPENAI})
+
+    with pytest.raises(UpstreamInputTooLong) as caught:
+        await built("short", PAGE, "other", model=SMALL)
+
+    assert caught.value.param == "input[1]"
+    assert "8192 tokens" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        (
+            {"fast": ModelSettings(model=SMALL, on_overlong="mean")},
+            r'models."fast".on_overlong: an alias .* models."openai/text-embedding-3-small"',
+        ),
+        ({"nobody/knows": ModelSettings(on_overlong="mean")}, "set either model, or dimensions"),
+    ],
+)
+def test_a_policy_for_no_model(models, told):
+    """What becomes of long inputs is said of a model, not of an alias or of nothing."""
+    with pytest.raises(SettingsError, match=told):
+        Built(models=models)
+
+
+async def test_scopes():
+    """By default the keys of one project share what is known; nobody else does."""
+    built = Built(providers={"openai": OPENAI})
+    keyed = Built(providers={"openai": OPENAI}, cache=CacheSettings(scope="key"))
+    shared = Built(providers={"openai": OPENAI}, cache=CacheSettings(scope="global"))
+    for gateway, calls in ((built, 2), (keyed, 3), (shared, 1)):
+        for key_id, project in (("k1", "red"), ("k2", "red"), ("k3", "blue")):
+            grant = make_request().call.grant
+            grant = type(grant)(key_id=key_id, name=key_id, project=project)
+            await gateway("a", model=SMALL, grant=grant)
+        assert len(gateway.send.requests) == calls
