@@ -43,7 +43,7 @@ from tests.fake_provider.exchange import MAX_TOKENS, NOT_GIVEN
 from tests.fake_provider.payloads import WRONG_PAYLOADS, Payload, reverse
 from tests.fake_provider.server import FakeProvider, cut_text, running_fake
 from tests.fake_provider.shapes.all import SHAPES
-from tests.fakes import FakeClock, make_request
+from tests.fakes import make_request
 from tests.texts import long_texts, varied_texts
 
 CATALOG = load_catalog()
@@ -115,7 +115,7 @@ def _vectors_of(served: Bench, asked: Wanted, form: str) -> list[Any]:
         body["dimensions"] = asked.dimensions
     if asked.input_type is not None:
         body["input_type"] = asked.input_type
-    front = Embeddings(served.gateway, ServerSettings(), FakeClock())
+    front = Embeddings(served.gateway, ServerSettings(), served.clock)
     incoming = Incoming(method="POST", path="/v1/embeddings", headers={}, body=orjson.dumps(body))
     answer = orjson.loads(asyncio.run(front.handle(incoming, Grant.open(), "1")).body)
     assert [item["index"] for item in answer["data"]] == list(range(len(asked.texts)))

@@ -39,6 +39,8 @@ TABLE = {
     (403, "permission_error"): {"model_not_allowed", "insufficient_permissions"},
     (404, "invalid_request_error"): {"model_not_found", "not_found"},
     (405, "invalid_request_error"): {"method_not_allowed"},
+    (408, "invalid_request_error"): {"request_timeout"},
+    (409, "invalid_request_error"): {"space_mismatch"},
     (413, "invalid_request_error"): {"request_too_large"},
     (415, "invalid_request_error"): {"unsupported_media_type"},
     (429, "rate_limit_error"): {"rate_limit_exceeded"},
@@ -93,7 +95,12 @@ def test_every_error_has_the_envelope(kind: type[EmbedError]) -> None:
 def test_clients_are_told_whether_to_try_again(kind: type[EmbedError]) -> None:
     """Only errors of our own that pass by are worth another try of the client's: all others say
     `x-should-retry: false`, as our own attempts are spent."""
-    may_retry = {errors.RateLimited, errors.Overloaded, errors.LedgerUnavailable}
+    may_retry = {
+        errors.RateLimited,
+        errors.Overloaded,
+        errors.LedgerUnavailable,
+        errors.RequestTimeout,
+    }
     _, _, headers = render(make(kind))
     assert headers.get("x-should-retry") == (None if kind in may_retry else "false")
 

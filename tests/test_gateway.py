@@ -14,10 +14,13 @@ from embedway.errors import (
     ModelNotAllowed,
     ModelNotFound,
     UnsupportedDimensions,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamUnauthorized,
     UpstreamUnavailable,
 )
 from embedway.gateway import LOCAL_MODEL, build_gateway, list_price
-from embedway.provider import HttpResponse
+from embedway.provider import HttpResponse, TransportError
 from embedway.runtime import open_runtime
 from embedway.secret import Secret
 from embedway.settings import AccountSettings, LocalSettings, ModelSettings, Settings
@@ -43,6 +46,7 @@ SMALL = "openai/text-embedding-3-small"
 LARGE = "openai/text-embedding-3-large"
 OPENAI = AccountSettings(api_key=Secret("sk-operator"))
 DOWN = HttpResponse(503, {}, b"{}")
+RESET_AFTER_7_S = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "7s"}
 
 
 def answer(request):
@@ -70,6 +74,7 @@ class Built:
             book=self.book,
             count=self.counted,
             clock=self.clock,
+            chance=lambda: 0.0,
         )
 
     async def __call__(self, *inputs, **fields):
@@ -79,11 +84,13 @@ class Built:
 
 def test_order_of_layers():
     """The repr shows the layers in the order of the architecture, and no credential."""
-    shown = repr(Built(providers={"openai": OPENAI}).gateway)
-    order = ["Gateway", "Meter", "Admit", "Deadline", "Fallback", "Route", "Balance", "Upstream"]
-    positions = [shown.index(f"{layer}(") for layer in order]
-
-    assert positions == sorted(positions)
+    shown = repr(Built(providers={"openai": OPENAI}, local=False).gateway)
+    order = ["Gateway", "Meter", "Admit", "Deadline", "Fallback", "Route", "Retry", "Balance"]
+    order += ["Split", "Limit", "Upstream"]
+    rest = shown
+    for layer in order:
+        assert f"{layer}(" in rest, f"{layer} does not stand below those before it"
+        rest = rest.partition(f"{layer}(")[2]
     assert "sk-operator" not in shown
 
 
@@ -141,14 +148,14 @@ async def test_one_clock_for_the_chain():
 
 async def test_fallback_is_one_whole_request():
     """When the asked model fails, all inputs go to the other one; the answer and the ledger name
-    it, and the failed attempt is told."""
+    it, and the failed attempts are told: one retry, for the other model has the third attempt."""
     built = Built(DOWN, providers={"openai": OPENAI})
     response = await built("a", "b", model=SMALL, fallbacks=(LOCAL_MODEL,))
 
     assert response.params.model == LOCAL_MODEL
     assert [request.inputs for request in built.local.requests] == [("a", "b")]
     assert {len(e.vector) for e in response.embeddings} == {4 * 256}
-    assert [(a.model, a.is_success) for a in response.attempts] == [(SMALL, False)]
+    assert [(a.model, a.is_success) for a in response.attempts] == [(SMALL, False)] * 2
     assert [line.model for line in built.book.lines] == [LOCAL_MODEL]
 
 
@@ -174,22 +181,150 @@ async def test_wrong_parameters_reach_nobody():
     assert built.send.requests == []
 
 
+TWO = {
+    "main": AccountSettings(kind="openai", api_key=Secret("sk-main")),
+    "spare": AccountSettings(kind="openai", api_key=Secret("sk-spare")),
+}
+
+
+def by_account(**answers):
+    """Answers by the account whose credential is sent; a text for the other ones."""
+
+    def choose(request):
+        name = request.headers["authorization"].removeprefix("Bearer sk-")
+        return answers[name](request) if name in answers else answer(request)
+
+    return choose
+
+
+def asked(built):
+    """The accounts that were asked, in turn."""
+    return [r.headers["authorization"].removeprefix("Bearer sk-") for r in built.send.requests]
+
+
 async def test_two_accounts():
-    """The operator's first account serves, unless the caller names another."""
-    built = Built(
-        providers={
-            "main": AccountSettings(kind="openai", api_key=Secret("sk-main")),
-            "spare": AccountSettings(kind="openai", api_key=Secret("sk-spare")),
-        }
-    )
+    """Any account of the model serves, unless the caller says which."""
+    built = Built(providers=TWO)
     await built("a", model=SMALL)
     await built("a", model=SMALL, only=("spare",))
+    await built("a", model=SMALL, order=("spare",))
 
-    assert [r.headers["authorization"] for r in built.send.requests] == [
-        "Bearer sk-main",
-        "Bearer sk-spare",
-    ]
+    assert asked(built) == ["main", "spare", "spare"]
     assert built.gateway.accounts[SMALL] == ("main", "spare")
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503, 529])
+async def test_a_failing_account_is_made_up_for(status):
+    """What one account cannot do another one does at once; the answer tells both attempts, and
+    the caller pays for one."""
+    failing = by_account(main=lambda _: HttpResponse(status, {"retry-after": "30"}, b"{}"))
+    built = Built(failing, providers=TWO)
+
+    response = await built("a", "b", model=SMALL)
+
+    assert asked(built) == ["main", "spare"]
+    assert [(a.provider, a.is_success) for a in response.attempts] == [
+        ("main", False),
+        ("spare", True),
+    ]
+    assert built.clock.slept == []
+    assert [(line.status, line.cost) for line in built.book.lines] == [(200, 200_000)]
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_a_refused_request_goes_nowhere_else(status):
+    """A request that a provider refuses is not taken to another account, and its status says that
+    the caller must change something."""
+    refusing = by_account(main=lambda _: HttpResponse(status, {}, b"{}"))
+    built = Built(refusing, providers=TWO)
+
+    with pytest.raises(UpstreamRejected):
+        await built("a", model=SMALL)
+
+    assert asked(built) == ["main"]
+    assert built.book.lines[0].status in (400, 404)
+
+
+async def test_an_account_that_is_silent_is_given_up_in_time():
+    """An account that never answers gets half of the time, so that another one can serve; an
+    account alone gets nearly all of it."""
+    silent = TransportError("no answer", was_sent=True, is_timeout=True)
+    built = Built(silent, answer, answer, providers=TWO)
+
+    response = await built("a", model=SMALL)
+    await built("a", model=SMALL, only=("spare",))
+
+    assert asked(built) == ["main", "spare", "spare"]
+    assert [timeout_s for timeout_s, _ in built.send.limits] == [30.0, 59.97, 59.97]
+    assert [a.error for a in response.attempts] == ["provider_timeout", None]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"retry-after": "7"}, {"retry-after-ms": "7000"}, RESET_AFTER_7_S]
+)
+async def test_an_account_alone_is_asked_when_it_says(headers):
+    """A full account is asked again when it said it would have room, in whichever header."""
+    built = Built(HttpResponse(429, headers, b"{}"), answer, providers={"openai": OPENAI})
+
+    await built("a", model=SMALL)
+
+    assert built.clock.slept == [7.125]
+
+
+async def test_a_time_beyond_the_deadline_is_told_at_once():
+    """If a full account has room only after the caller's time he is told when, without waiting."""
+    full = HttpResponse(429, {"retry-after": "90"}, b"{}")
+    built = Built(full, providers={"openai": OPENAI})
+
+    with pytest.raises(UpstreamRateLimited) as caught:
+        await built("a", model=SMALL)
+
+    assert caught.value.retry_after_s == 90
+    assert (len(built.send.requests), built.clock.slept) == (1, [])
+
+
+async def test_a_fallback_that_cannot_honour_the_dimensions():
+    """A model that does not have the dimensions asked for is passed over, and that is told; the
+    vectors have the length that was asked for."""
+    down = by_account(operator=lambda r: DOWN if b"small" in r.body else answer(r))
+    built = Built(down, providers={"openai": OPENAI})
+
+    response = await built("a", model=SMALL, dimensions=1000, fallbacks=(LOCAL_MODEL, LARGE))
+
+    assert [(a.model, a.error) for a in response.attempts] == [
+        (SMALL, "provider_unavailable"),
+        (LOCAL_MODEL, "unsupported_dimensions"),
+        (LARGE, None),
+    ]
+    assert [len(numbers(e.vector)) for e in response.embeddings] == [1000]
+    assert built.local.requests == []
+
+
+async def test_a_bad_credential_takes_its_account_out():
+    """An account whose credential is refused is asked once and left alone; its health says why."""
+    refusing = by_account(main=lambda _: HttpResponse(401, {}, b"{}"))
+    built = Built(refusing, providers=TWO)
+
+    for number in range(5):
+        await built(f"text {number}", model=SMALL)
+
+    assert asked(built) == ["main"] + ["spare"] * 5
+    health = built.gateway.models[SMALL].health["main"]
+    assert health.state == "open"
+    assert isinstance(health.last_error, UpstreamUnauthorized)
+
+
+async def test_a_callers_bad_credential_takes_nothing_out():
+    """A caller's own credential that is refused does not take the account from the others."""
+    refusing = by_account(his=lambda _: HttpResponse(401, {}, b"{}"))
+    built = Built(refusing, providers={"openai": OPENAI})
+    for _ in range(5):
+        with pytest.raises(UpstreamUnauthorized):
+            await built("a", model=SMALL, credentials={"openai": Secret("sk-his")})
+
+    await built("a", model=SMALL)
+
+    assert asked(built) == ["his"] * 5 + ["operator"]
 
 
 async def test_aliases():

@@ -233,16 +233,13 @@ async def test_unserved_model(pair):
     ],
     ids=["rate", "overload", "bug"],
 )
-async def test_errors_of_the_gateway(pair, error, kind, retry_after_s):
+async def test_errors_of_the_gateway(tmp_path, error, kind, retry_after_s):
     """An inner gateway's limit, overload or bug is an upstream's limit or failure to the outer
     one, with the time to wait."""
-    inner, stack = pair.inner.gateway, pair.inner.gateway.stack
-    object.__setattr__(inner, "stack", ScriptedEmbedder([error]))
-    try:
+    async with open_pair(tmp_path) as pair:
+        object.__setattr__(pair.inner.gateway, "stack", ScriptedEmbedder([error]))
         with pytest.raises(kind) as caught:
-            await pair.through_two("a", cache="skip")
-    finally:
-        object.__setattr__(inner, "stack", stack)
+            await pair.through_two("a", cache="skip", retries=0)
 
     assert caught.value.retry_after_s == retry_after_s
     assert "a bug" not in caught.value.message

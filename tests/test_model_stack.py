@@ -1,5 +1,6 @@
 """One model's stack with everything on: its order, and what the operator can choose."""
 
+import asyncio
 import re
 
 import orjson
@@ -8,6 +9,7 @@ import pytest
 from embedway.catalog_file import load_catalog
 from embedway.errors import UpstreamInputTooLong
 from embedway.gateway import LOCAL_MODEL, Kept, build_gateway
+from embedway.layers.balance import Balance
 from embedway.secret import Secret
 from embedway.settings import AccountSettings, CacheSettings, ModelSettings, Settings
 from embedway.store.recent import RecentVectors
@@ -46,8 +48,8 @@ def answer(request):
 class Built:
     """A gateway that keeps vectors in memory, over a scripted transport."""
 
-    def __init__(self, **settings):
-        self.send, self.clock = ScriptedSend(answer), FakeClock()
+    def __init__(self, send=answer, **settings):
+        self.send, self.clock = ScriptedSend(send), FakeClock()
         self.local = ScriptedEmbedder(dimensions=256)
         recent = RecentVectors(
             max_bytes=2**20, ttl_s=0, clock=self.clock, count=lambda event, number: None
@@ -78,31 +80,27 @@ def order_of(gateway, model):
 def test_order_of_a_model():
     """The repr of a model's stack shows its layers in the order of the architecture."""
     built = Built(
-        providers={"openai": OPENAI}, models={SMALL: ModelSettings(on_overlong="truncate")}
+        providers={"openai": OPENAI},
+        models={SMALL: ModelSettings(on_overlong="truncate", hedge=True)},
     )
 
-    layers = {"Chunk", "Cache", "Coalesce", "Batch", "Balance", "Split", "Limit", "Upstream"}
-    assert [name for name in order_of(built.gateway, SMALL) if name in layers] == [
-        "Chunk",
-        "Cache",
-        "Coalesce",
-        "Batch",
-        "Balance",
-        "Split",
-        "Limit",
-        "Upstream",
-    ]
+    layers = ["Chunk", "Cache", "Coalesce", "Batch", "Retry", "Hedge", "Balance", "Split"]
+    layers += ["Limit", "Upstream"]
+    assert [name for name in order_of(built.gateway, SMALL) if name in layers] == layers
 
 
 def test_what_is_not_wanted_is_absent():
     """A layer that has nothing to do is not in the stack: callers of a model whose tokens nobody
-    counts by text are not joined, and the local model joins by itself."""
+    counts by text are not joined, nobody's calls are hedged, and the local model, which joins by
+    itself, has nobody to be retried at."""
     built = Built(providers={"cohere": COHERE})
 
     assert "Batch" not in order_of(built.gateway, "cohere/embed-v4.0")
     assert "Chunk" not in order_of(built.gateway, "cohere/embed-v4.0")
     assert order_of(built.gateway, LOCAL_MODEL)[:3] == ["Cache", "Coalesce", "Balance"]
     assert "Batch" not in order_of(built.gateway, LOCAL_MODEL)
+    assert "Retry" not in order_of(built.gateway, LOCAL_MODEL)
+    assert "Hedge" not in order_of(built.gateway, "cohere/embed-v4.0")
 
 
 @pytest.mark.parametrize("name", [SMALL, "text-embedding-3-small"])
@@ -165,6 +163,87 @@ def test_a_policy_for_no_model(models, told):
     """What becomes of long inputs is said of a model, not of an alias or of nothing."""
     with pytest.raises(SettingsError, match=told):
         Built(models=models)
+
+
+def balance_of(gateway, model):
+    """The layer that chooses the account."""
+    layer = gateway.models[model].top
+    while not isinstance(layer, Balance):
+        layer = layer.inner
+    return layer
+
+
+NOMIC = "nomic/nomic-embed-text-v1.5"
+EMBED_4 = "cohere/embed-v4.0"
+PROVIDERS = {
+    "cohere": COHERE,
+    "bedrock": AccountSettings(
+        region="us-east-1", access_key_id="id", secret_access_key=Secret("s")
+    ),
+    "nomic": AccountSettings(api_key=Secret("n")),
+    "fireworks": AccountSettings(api_key=Secret("f")),
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "only", "chosen"),
+    [
+        ({"model": EMBED_4}, (), {"cohere", "bedrock"}),
+        ({"model": EMBED_4, "input_type": "query"}, (), {"cohere", "bedrock"}),
+        ({"model": EMBED_4, "options": b'{"cohere":{"priority":1}}'}, (), {"cohere"}),
+        ({"model": EMBED_4, "options": b'{"cohere":{"priority":1}}'}, ("bedrock",), {"bedrock"}),
+        (
+            {"model": EMBED_4, "options": b'{"bedrock":{"truncate":"END"},"cohere":{}}'},
+            (),
+            {"bedrock"},
+        ),
+        ({"model": NOMIC, "input_type": "document"}, (), {"nomic", "fireworks"}),
+        ({"model": NOMIC, "input_type": "clustering"}, (), {"nomic"}),
+        ({"model": NOMIC, "input_type": "clustering"}, ("fireworks",), {"fireworks"}),
+    ],
+)
+def test_words_go_to_whom_they_are_for(fields, only, chosen):
+    """Options for one provider, and an input type that is one provider's word, are not sent to an
+    account of another, which would make another vector; unless the caller insists."""
+    balance = balance_of(Built(providers=PROVIDERS).gateway, fields["model"])
+
+    found = {balance.choose(make_request(**fields, only=only)) for _ in range(50)}
+
+    assert found == chosen
+
+
+async def test_a_hedged_model_is_asked_twice_when_it_is_slow():
+    """Where the operator wants it, and once it is known how long answers take, a slow one is asked
+    for at another account too; the answer tells both, and nothing is left over."""
+    silent = asyncio.Event()
+
+    async def answer_but(request):
+        if b"slow" in request.body and b"sk-main" in str(request.headers).encode():
+            await silent.wait()
+        return answer(request)
+
+    account = {"kind": "openai"}
+    built = Built(
+        answer_but,
+        providers={
+            "main": AccountSettings(**account, api_key=Secret("sk-main")),
+            "spare": AccountSettings(**account, api_key=Secret("sk-spare")),
+        },
+        models={SMALL: ModelSettings(hedge=True)},
+    )
+    for number in range(20):
+        await built(f"text {number}", model=SMALL, only=("main",))
+
+    response = await built("slow", model=SMALL, order=("main",))
+
+    assert [(a.provider, a.is_success) for a in response.attempts] == [
+        ("main", False),
+        ("spare", True),
+    ]
+    assert response.attempts[0].error == "superseded"
+    stack = built.gateway.models[SMALL]
+    assert [one.in_flight for one in stack.health.values()] == [0, 0]
+    assert [one.headroom.in_flight for one in stack.limits.values()] == [0, 0]
 
 
 async def test_scopes():

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedway.errors import UpstreamInputTooLong, UpstreamRejected, UpstreamTooLarge
-from embedway.replies import embeddings, refusal
+from embedway.replies import embeddings, read_told, refusal, retry_after
 from embedway.tokens import count_cl100k
+from embedway.types import Told
 from tests.fakes import json_response, make_deployment, make_request, make_vector
 
 COUNTED = make_deployment(tokenizer="cl100k_base")
@@ -84,3 +85,114 @@ def test_too_many_bytes():
 def test_other_refusals_are_no_limit_of_inputs(told, kind, status):
     """Too many tokens, or something else that is wrong, says nothing of how many inputs."""
     assert type(refusal(make_deployment(), json_response({}, status), told)) is kind
+
+
+DATE = "Sat, 21 Nov 2026 10:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "-5", "retry-after": "9"}, 9.0),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:20 GMT", "date": DATE}, 20.0),
+        ({"retry-after": "Sat, 21 Nov 2026 12:00:20 +0200", "date": DATE}, 20.0),
+        ({"retry-after": "Sat, 21 Nov 2026 09:59:59 GMT", "date": DATE}, None),
+        ({"retry-after": "Sat, 28 Nov 2026 10:00:00 GMT", "date": DATE}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:20 GMT"}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:20 -0000", "date": DATE}, None),
+        ({"retry-after": "soon", "date": DATE}, None),
+        ({"retry-after": "86401"}, None),
+    ],
+)
+def test_retry_after(headers, seconds):
+    """The wait is in seconds, in milliseconds, or a date, which counts from the answer's own Date;
+    what is in the past, without a zone or longer than a day is no word to rely on."""
+    assert retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("6m0s", 360.0),
+        ("1h2m3.5s", 3723.5),
+        ("1.2s", 1.2),
+        ("20ms", 0.02),
+        ("1m20ms", 60.02),
+        ("1s", 1.0),
+        ("0s", 0.0),
+        ("12", 12.0),
+        (" 12.5 ", 12.5),
+        ("", None),
+        ("soon", None),
+        ("-1s", None),
+        ("1d", None),
+        ("nan", None),
+        ("25h", None),
+        ("1700000000", None),
+        ("2026-11-21T10:00:20Z", None),
+        ("1" * 5000, None),
+    ],
+)
+def test_until_the_reset(text, seconds):
+    """Where nothing is left the account is closed until the reset, in each form that providers
+    use; what is no duration, or longer than a day, says nothing."""
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": text}
+    assert read_told(headers) == Told(seconds, requests=0)
+
+
+@pytest.mark.parametrize(
+    ("requests", "tokens", "told"),
+    [
+        (("5", "60s"), ("900", "30s"), Told(None, 5, 900)),
+        (("0", "60s"), ("900", "30s"), Told(60.0, 0, 900)),
+        (("5", "60s"), ("0", "30s"), Told(30.0, 5, 0)),
+        (("0", "60s"), ("0", "90s"), Told(90.0, 0, 0)),
+        (("0", "soon"), ("0", "90s"), Told(90.0, 0, 0)),
+        (("many", "60s"), ("0", "90s"), Told(90.0, None, 0)),
+        (("many", "60s"), ("-1", "90s"), None),
+    ],
+)
+def test_what_is_left(requests, tokens, told):
+    """Only what has run out closes the account, and if both have the longer reset counts; headers
+    that are no counts are none."""
+    headers = {}
+    for kind, (remaining, reset) in (("requests", requests), ("tokens", tokens)):
+        headers[f"x-ratelimit-remaining-{kind}"] = remaining
+        headers[f"x-ratelimit-reset-{kind}"] = reset
+    assert read_told(headers) == told
+
+
+def test_no_rate_headers():
+    """An answer without rate headers says nothing of limits."""
+    assert read_told({"date": DATE, "x-ratelimit-reset-requests": "6m0s"}) is None
+
+
+VALUES = st.one_of(
+    st.text(max_size=40),
+    st.from_regex(r"[0-9hms. -]{0,12}", fullmatch=True),
+    st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,3} [A-Z][a-z]{2} [0-9]{1,6} [0-9:]{1,9} \S{0,6}"),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms", "date"]), VALUES))
+def test_any_wait_is_read_or_ignored(headers):
+    """Whatever a provider writes there, the wait is a time within a day or not said."""
+    wait = retry_after(headers)
+    assert wait is None or 0 <= wait <= 86_400
+
+
+@given(VALUES, VALUES)
+def test_any_reset_is_read_or_ignored(remaining, reset):
+    """Whatever the rate headers hold, the wait is a time within a day or not said."""
+    told = read_told(
+        {
+            "x-ratelimit-remaining-requests": remaining,
+            "x-ratelimit-remaining-tokens": "0",
+            "x-ratelimit-reset-tokens": reset,
+        }
+    )
+    assert told is not None
+    assert told.wait_s is None or 0 <= told.wait_s <= 86_400

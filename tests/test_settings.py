@@ -90,7 +90,7 @@ def every_setting():
 def test_every_setting_has_a_variable(load, section, field):
     """Each setting can be set in the environment, and then comes from there."""
     value = {"home": "/h", "listen": "a:1", "cors_origins": "a,b", "response_metadata": "none"}.get(
-        field, {"enabled": "false", "level": "info", "scope": "key"}.get(field, "4096")
+        field, {"enabled": "false", "level": "info", "scope": "key"}.get(field, "2097152")
     )
     name = f"EMBEDWAY_{section}_{field}" if section else f"EMBEDWAY_{field}"
     loaded = load(environ={name.upper(): value})
@@ -100,7 +100,7 @@ def test_every_setting_has_a_variable(load, section, field):
     part = getattr(loaded.settings, section) if section else loaded.settings
     assert getattr(part, field) in (
         *(value, value == "true", tuple(value.split(","))),
-        *((4096, 4096.0) if value == "4096" else ()),
+        *((2097152, 2097152.0) if value == "2097152" else ()),
     )
 
 

@@ -74,15 +74,29 @@ async def test_answer():
 
 
 async def test_limits():
-    """The transport gets the time that is left, and a bound that any honest answer fits in."""
+    """The transport gets the time that is left, but for what it takes to tell that it is over, and
+    a bound that any honest answer fits in."""
     upstream, send = make_upstream(answer_openai, clock=FakeClock(monotonic=1000.0))
     texts = ["🦜" * 100] * 20
     await upstream(make_request(*texts, deadline=1012.5))
 
     ((timeout_s, max_bytes),) = send.limits
     widest = openai_body(*([-1.1754943508222875e-38] * 8 for _ in texts))
-    assert timeout_s == 12.5
+    assert timeout_s == pytest.approx(12.47)
     assert len(orjson.dumps(widest)) < max_bytes < 100_000
+
+
+@pytest.mark.parametrize(
+    ("left", "share", "given"), [(60.0, 1.0, 59.97), (60.0, 0.5, 30.0), (0.1, 1.0, 0.098)]
+)
+async def test_time_for_one_account(left, share, given):
+    """An account gets its share of the time that is left, and never all of it: whose silence it
+    was is told before the caller's time is over."""
+    upstream, send = make_upstream(answer_openai, clock=FakeClock(monotonic=1000.0))
+
+    await upstream(make_request(deadline=1000.0 + left, share=share))
+
+    assert send.limits[0][0] == pytest.approx(given)
 
 
 @pytest.mark.parametrize("left", [0.0, -1.0])

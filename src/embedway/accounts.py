@@ -71,6 +71,8 @@ def _serve(name: str, account: AccountSettings, catalog: Catalog) -> Iterator[Se
             max_inputs=account.max_inputs or offer.max_inputs or 2048,
             max_request_tokens=offer.max_tokens_per_request,
             concurrency=account.concurrency,
+            requests_per_minute=account.requests_per_minute,
+            tokens_per_minute=account.tokens_per_minute,
             tokenizer=model.tokenizer,
             input_type=offer.input_type,
             normalised=offer.normalised or model.normalised,

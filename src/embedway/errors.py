@@ -8,6 +8,7 @@
     + ModelNotFound 404
     + NotFound 404                  a route or a record
     + MethodNotAllowed 405
+    + RequestTimeout 408            the body came too slowly
     + RequestTooLarge 413
     + UnsupportedMediaType 415
     + HeadersTooLarge 431
@@ -15,6 +16,7 @@
     + MissingKey / InvalidKey / ExpiredKey / RevokedKey
   x PermissionDenied 403
     + ModelNotAllowed
+  x SpaceMismatch 409               the key is pinned to another vector space
   x BudgetExceeded 402
   x RateLimited 429                 our own limit
   x Overloaded 503                  our queues are full, or we are shutting down
@@ -40,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from embedway.types import Attempt, Embedding
+from embedway.types import Attempt, Embedding, Plan
 
 
 class EmbedError(Exception):
@@ -66,6 +68,8 @@ class EmbedError(Exception):
         self.retry_after_s = retry_after_s
         self.attempts: tuple[Attempt, ...] = ()
         """What was tried before this error; filled in by the ends of the stack."""
+        self.plan: Plan | None = None
+        """Who could have served; for callers, where anybody was asked."""
         self.finished: Mapping[int, Embedding] = {}
         """The inputs that were embedded all the same, by position: paid for, and kept."""
 
@@ -123,6 +127,14 @@ class MethodNotAllowed(InvalidRequest):
     def __init__(self, message: str, *, allow: str) -> None:
         super().__init__(message)
         self.allow = allow
+
+
+class RequestTimeout(InvalidRequest):
+    """The body did not come in time. Another time the way to us may be faster."""
+
+    status = 408
+    code = "request_timeout"
+    caller_may_retry = True
 
 
 class RequestTooLarge(InvalidRequest):
@@ -190,6 +202,14 @@ class ModelNotAllowed(PermissionDenied):
     """The key may not use this model."""
 
     code = "model_not_allowed"
+
+
+class SpaceMismatch(EmbedError):
+    """The key is pinned to one vector space, and the answer would live in another."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "space_mismatch"
 
 
 class BudgetExceeded(EmbedError):

@@ -179,3 +179,9 @@ def _unknown(param: str, name: str, known: Any) -> InvalidRequest:
     close = difflib.get_close_matches(name[:100], list(known), 1)
     hint = f" Did you mean {close[0]}?" if close else f" Known are: {', '.join(sorted(known))}."
     return InvalidRequest(f"Unknown field {param[:200]}.{hint}", param=param[:200])
+
+
+def names_of(options: bytes) -> frozenset[str]:
+    """The providers that the options (canonical JSON) are for."""
+    found: dict[str, dict[str, Any]] = orjson.loads(options) if options else {}
+    return frozenset(name for name, fields in found.items() if fields)

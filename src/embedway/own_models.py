@@ -43,10 +43,21 @@ def overlong_policies(settings: Settings, catalog: Catalog) -> dict[str, Overlon
     return policies
 
 
+def hedged_models(settings: Settings, catalog: Catalog) -> frozenset[str]:
+    """Canonical names of the models whose slow single texts are asked twice."""
+    found = {name: catalog.find(own.model or name) for name, own in settings.models.items()}
+    return frozenset(
+        found_model.model.id if (found_model := found[name]) else name
+        for name, own in settings.models.items()
+        if own.hedge
+    )
+
+
 def _is_own(name: str, model: ModelSettings, catalog: Catalog) -> bool:
     """Whether `[models.NAME]` describes a model, and is not an alias."""
-    if model == ModelSettings(on_overlong=model.on_overlong) and catalog.find(name) is not None:
-        return False  # only says what becomes of its long inputs
+    said = ModelSettings(on_overlong=model.on_overlong, hedge=model.hedge)
+    if model == said and catalog.find(name) is not None:
+        return False  # only says how a model of the catalogue is asked
     if (model.model is None) == (model.dimensions is None):
         raise SettingsError(f'models."{name}": set either model, or dimensions')
     if model.dimensions is None:

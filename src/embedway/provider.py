@@ -91,6 +91,8 @@ class Deployment(Struct, frozen=True, kw_only=True):
     """Most tokens of all inputs of one upstream request together."""
     concurrency: int = 64
     """Most upstream requests at a time."""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     tokenizer: str | None = None
     """The model's, as the catalogue names it: with it tokens are counted that nobody reports."""
     input_type: InputTypeField | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 
 from embedway.errors import (
     UpstreamError,
@@ -20,10 +21,17 @@ from embedway.errors import (
 )
 from embedway.provider import Deployment, HttpResponse
 from embedway.tokens import can_count, count_tokens, estimate_tokens, share_tokens
-from embedway.types import Embedding, EmbedRequest, Input, Vector
+from embedway.types import Embedding, EmbedRequest, Input, Told, Vector
 
 _LONGEST_MESSAGE = 500
 _LONGEST_WAIT_S = 86_400.0
+_MOST_TOKENS = 2**31
+"""No request has as many: whoever reports them has not counted."""
+_RATED = ("requests", "tokens")
+_DURATION = re.compile(
+    r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,9})?)s)?(?:(\d{1,9})ms)?"
+    r"|(\d{1,6}(?:\.\d{1,9})?)"
+)
 _LLAMA_TOO_LONG = "input is too large to process"
 """llama.cpp's words for a text beyond its batch, which come with status 500 as well."""
 # Providers have no common code for a text that is too long; these are their words, lower-cased:
@@ -131,6 +139,8 @@ def refusal(
             upstream_status=given,
         )
     if status == 429:
+        if wait is None and (limits := read_told(response.headers)) is not None:
+            wait = limits.wait_s
         return UpstreamRateLimited(
             f"{name} limits this gateway's account: {told}",
             provider=name,
@@ -184,15 +194,54 @@ def _presentable(told: str, deployment: Deployment) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds); None if not said."""
+    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date); None if not
+    said, or not soundly."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = headers.get(name, "")
         try:
-            seconds = float(headers.get(name, "")) * scale
+            seconds: float | None = float(text) * scale
         except ValueError:
-            continue
-        if 0 <= seconds <= _LONGEST_WAIT_S:
+            seconds = _seconds_until(text, headers) if text else None
+        if seconds is not None and 0 <= seconds <= _LONGEST_WAIT_S:
             return seconds
     return None
+
+
+def read_told(headers: Mapping[str, str]) -> Told | None:
+    """What the rate headers of OpenAI and its look-alikes say; None where there are none.
+
+    `x-ratelimit-remaining-{requests,tokens}` and `x-ratelimit-reset-…`, which is like "6m0s",
+    "1.2s", "20ms", or seconds.
+    """
+    left = [header_count(headers, f"x-ratelimit-remaining-{kind}") for kind in _RATED]
+    if left == [None, None]:
+        return None
+    waits = [
+        _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
+        for kind, remaining in zip(_RATED, left, strict=True)
+        if remaining == 0
+    ]
+    known = [wait for wait in waits if wait is not None]
+    return Told(max(known, default=None), *left)
+
+
+def _duration(text: str) -> float | None:
+    """Seconds; None if it is no duration."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not text.strip():
+        return None
+    hours, minutes, seconds, milliseconds, plain = (float(part or 0) for part in match.groups())
+    found = hours * 3600 + minutes * 60 + seconds + milliseconds / 1000 + plain
+    return found if found <= _LONGEST_WAIT_S else None
+
+
+def _seconds_until(date: str, headers: Mapping[str, str]) -> float | None:
+    """From the answer's own Date to an HTTP date, so that no clock of ours matters."""
+    try:
+        until, now = parsedate_to_datetime(date), parsedate_to_datetime(headers.get("date", ""))
+        return (until - now).total_seconds()
+    except (TypeError, ValueError):  # no date at all, or one of no zone
+        return None
 
 
 def header_count(headers: Mapping[str, str], name: str) -> int | None:
@@ -215,7 +264,7 @@ def _counts(
     if isinstance(tokens, Sequence) and _are_counts(tokens, len(inputs)):
         return list(tokens), False
     # Voyage has reported 0 for a real call: no input has no tokens, so 0 is no report.
-    total = tokens if isinstance(tokens, int) and tokens > 0 else None
+    total = tokens if isinstance(tokens, int) and 0 < tokens < _MOST_TOKENS else None
     if total is not None and len(inputs) == 1:
         return [total], False
     lengths = [_length(value, tokenizer) for value in inputs]
@@ -225,7 +274,7 @@ def _counts(
 
 
 def _are_counts(tokens: Sequence[int], inputs: int) -> bool:
-    return len(tokens) == inputs and min(tokens) >= 0 and any(tokens)
+    return len(tokens) == inputs and min(tokens) >= 0 and max(tokens) < _MOST_TOKENS and any(tokens)
 
 
 def _length(value: Input, tokenizer: str | None) -> int:

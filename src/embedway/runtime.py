@@ -11,11 +11,12 @@ from embedway.cached import VectorStore
 from embedway.catalog import Catalog
 from embedway.catalog_file import load_catalog
 from embedway.clock import Clock, SystemClock
-from embedway.gateway import LOCAL_MODEL, Gateway, Kept, build_gateway
+from embedway.gateway import LOCAL_MODEL, Gateway, build_gateway
 from embedway.ids import Ids
 from embedway.introductions import introduce
 from embedway.local import Local
 from embedway.metrics import Metrics
+from embedway.model_stack import Kept
 from embedway.provider import Send
 from embedway.settings import Settings
 from embedway.static_model import load_wordllama
@@ -90,6 +91,7 @@ async def open_runtime(
             clock=clock,
             kept=Kept(recent, vectors) if recent is not None else None,
             count_cache=metrics.count_cache,
+            count_retry=metrics.count_retry,
             count_local=local.count_tokens if local is not None else None,
         )
         if gateway.counts_cl100k:

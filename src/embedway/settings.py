@@ -54,6 +54,33 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     request_timeout_s: Annotated[
         float, Meta(gt=0, description="How long one request may take in all.")
     ] = 60.0
+    max_request_timeout_s: Annotated[
+        float, Meta(gt=0, description="The longest a caller may ask for with X-Request-Timeout-Ms.")
+    ] = 300.0
+    head_timeout_s: Annotated[
+        # nginx 60 s, Kestrel 30 s, Apache 20 s, for browsers on phones; our callers are programs.
+        float, Meta(gt=0, description="How long a request's head may take to come.")
+    ] = 10.0
+    body_timeout_s: Annotated[
+        float, Meta(gt=0, description="How long its body may take to come; later ones get 408.")
+    ] = 30.0
+    keep_alive_s: Annotated[
+        # nginx's default; longer than the 60 s after which most clients drop one.
+        float, Meta(gt=0, description="How long a connection is kept between two requests.")
+    ] = 75.0
+    unread_timeout_s: Annotated[
+        float, Meta(gt=0, description="How long a caller may read nothing of his answer.")
+    ] = 60.0
+    max_connections: Annotated[
+        int, Meta(ge=1, description="Connections at once; more get 503 and are closed.")
+    ] = 16_384
+    max_requests_in_flight: Annotated[
+        # 10,000 waiting requests of one text are some 200 MB; more only wait for each other.
+        int, Meta(ge=1, description="Requests taken at once; more get 503 at once.")
+    ] = 4096
+    max_bytes_in_flight: Annotated[
+        int, Meta(ge=2**20, description="Bytes of all requests taken at once, likewise.")
+    ] = 512 * 2**20
     drain_s: Annotated[
         float, Meta(ge=0, description="How long requests in flight may go on after SIGTERM.")
     ] = 30.0
@@ -125,6 +152,12 @@ class AccountSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     concurrency: Annotated[
         int, Meta(ge=1, description="Most upstream requests at a time; what waits is joined.")
     ] = 64
+    requests_per_minute: Annotated[
+        _Count | None, Meta(description="The account's limit of requests, if it has one.")
+    ] = None
+    tokens_per_minute: Annotated[
+        _Count | None, Meta(description="The account's limit of tokens, likewise.")
+    ] = None
     api_version: Annotated[
         str, Meta(description="Azure: the `api-version` of the deployments path; none: v1.")
     ] = ""
@@ -160,6 +193,9 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     price_usd_per_million_tokens: Annotated[
         str, Meta(description="What a million of its tokens costs, as text.")
     ] = "0"
+    hedge: Annotated[
+        bool, Meta(description="Whether a slow single text is asked twice; the first answer wins.")
+    ] = False
     on_overlong: Annotated[
         Overlong,
         Meta(description="What becomes of an input that is too long; `mean`: of its pieces."),

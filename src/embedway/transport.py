@@ -8,11 +8,14 @@ are mapped here and nowhere else, in words of our own, because the client's may 
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -20,12 +23,74 @@ from yarl import URL
 
 from embedway.provider import HttpRequest, HttpResponse, TransportError
 
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+_LOOKUPS = 8
+_RESOLVE_TIMEOUT_S = 5.0  # what a resolver of libc waits for one name server
 _CONNECT_TIMEOUT_S = 10.0  # openai-python allows 5, aiohttp 30; a TLS handshake across an ocean
 _READ_TIMEOUT_S = 60.0  # between two pieces of an answer; 2,048 long texts take some 20
 _CONNECTIONS = 512
 # Vectors hardly shrink, and to inflate them costs more than to read them.
 _ADDED = {"accept-encoding": "identity", "user-agent": "embedway"}
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+
+class _SystemNames(AbstractResolver):
+    """Asks the system, in threads of its own: while name servers hang, so do these, and whoever
+    reads keys or files in the loop's own threads would wait behind them."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        look_up = partial(
+            socket.getaddrinfo,
+            host,
+            port,
+            family=family,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_ADDRCONFIG,
+        )
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _BoundedResolver(AbstractResolver):
+    """Gives up on a name in time. The client bounds connecting, but not looking up, and every
+    later request would wait for a look-up that hangs."""
+
+    def __init__(self, inner: AbstractResolver) -> None:
+        self._inner = inner
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        try:
+            async with asyncio.timeout(_RESOLVE_TIMEOUT_S):
+                return await self._inner.resolve(host, port, family)
+        except TimeoutError:
+            raise OSError(None, "looking up the name took too long") from None
+
+    async def close(self) -> None:
+        await self._inner.close()
 
 
 class _PublicResolver(AbstractResolver):
@@ -47,6 +112,18 @@ class _PublicResolver(AbstractResolver):
         await self._inner.close()
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Does not use a connection again on which something came that nobody had asked for: it would
+    be taken for the next answer, and every text after it would get the vector of another."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is None or not connection.protocol.should_close:
+                break
+            connection.close()
+        return connection
+
+
 class Transport:
     """Pools of connections. Use it as an async context manager; call it to send."""
 
@@ -57,7 +134,8 @@ class Transport:
         self._private: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Transport:
-        inner = self._resolver or aiohttp.DefaultResolver()
+        inner = _BoundedResolver(self._resolver or _SystemNames())
+        self._stack.push_async_callback(inner.close)
         self._public = await self._open(_PublicResolver(inner))
         self._private = await self._open(inner)
         return self
@@ -73,7 +151,7 @@ class Transport:
     async def _open(self, resolver: AbstractResolver) -> aiohttp.ClientSession:
         return await self._stack.enter_async_context(
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, resolver=resolver),
+                connector=_Connector(limit=_CONNECTIONS, resolver=resolver),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 raise_for_status=False,

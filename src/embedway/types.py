@@ -27,7 +27,9 @@ __all__ = [
     "Embedding",
     "Grant",
     "Input",
+    "Plan",
     "Space",
+    "Told",
     "Vector",
     "replace",
 ]
@@ -68,6 +70,9 @@ class Grant(Struct, frozen=True, gc=False, kw_only=True):
     """Names or aliases this key may ask for; None allows all."""
     project: str = "default"
     """Whose the key is: the keys of one project share what the cache knows."""
+    allows_fallbacks: bool = True
+    space: str | None = None
+    """The only vector space whose vectors this key gets; None: any."""
 
     @classmethod
     def open(cls) -> Grant:
@@ -84,6 +89,12 @@ class Call(Struct, frozen=True, gc=False, kw_only=True):
     deadline: float
     """Seconds on the monotonic clock."""
     cache: CacheMode = "use"
+    retries: int = 2
+    """Attempts beside the first, over all deployments of the model."""
+    avoid: tuple[str, ...] = ()
+    """Accounts that have just failed this call: others are asked first."""
+    share: float = 1.0
+    """How much of the time that is left one account may take; the rest is for another one."""
     fallbacks: tuple[str, ...] = ()
     """Other models, tried in order. Their vectors live in other spaces."""
     only: tuple[str, ...] = ()
@@ -135,11 +146,22 @@ class Embedding(Struct, frozen=True, gc=False):
     """Whether the vector is the mean of the input's pieces, since it was too long for one."""
 
 
+class Told(Struct, frozen=True, gc=False):
+    """What a provider's headers say of the account's own limits."""
+
+    wait_s: float | None = None
+    """How long it takes nothing more; None: it does."""
+    requests: int | None = None
+    """How many more it takes now."""
+    tokens: int | None = None
+
+
 class Attempt(Struct, frozen=True, gc=False, kw_only=True):
     """One try at one deployment, for the routing blocks of the response and the books."""
 
     model: str
     provider: str
+    """The account; empty where the model was passed over and none was asked."""
     upstream_model: str
     started_ms: int
     """Milliseconds since 1970, UTC."""
@@ -148,7 +170,20 @@ class Attempt(Struct, frozen=True, gc=False, kw_only=True):
     status: int | None = None
     """The HTTP status the provider answered with, if it answered."""
     error: str | None = None
+    told: Told | None = None
     credential_type: Literal["system", "byok"] = "system"
+
+
+class Plan(Struct, frozen=True, gc=False):
+    """Who could serve a request, for the routing blocks."""
+
+    asked: str
+    """The model's name as the caller wrote it."""
+    model: str
+    """Its canonical name, or that of the fallback that served."""
+    accounts: tuple[str, ...]
+    """In the order they were asked, or would have been."""
+    reasoning: str
 
 
 class EmbedResponse(Struct, frozen=True, gc=False, kw_only=True):

@@ -7,6 +7,7 @@ and normalises where the provider does not.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -27,8 +28,9 @@ from embedway.provider import (
     Send,
     TransportError,
 )
+from embedway.replies import read_told
 from embedway.secret import Secret
-from embedway.types import Attempt, Embedding, EmbedRequest, EmbedResponse, Input, replace
+from embedway.types import Attempt, Embedding, EmbedRequest, EmbedResponse, Input, Told, replace
 from embedway.vectors import fault, truncate
 
 # A number in JSON takes at most 25 bytes with its comma; base64 takes 5.4. Some providers echo the
@@ -36,6 +38,11 @@ from embedway.vectors import fault, truncate
 _BYTES_PER_NUMBER = 25
 _BYTES_PER_CHARACTER = 12
 _BYTES_BESIDE = 65_536
+
+_TO_TELL_S = 0.03
+_TO_TELL = 0.02
+"""A provider's time is over so long, and such a part of it, before the caller's: else nobody would
+learn whose silence it was."""
 
 Renewed = Callable[[], Awaitable[Secret | AccessKey]]
 """Finds the access token or key that is valid now. Raises UpstreamError."""
@@ -54,15 +61,19 @@ class Upstream:
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
         started_ms = int(self.clock.now() * 1000)
+        told: Told | None = None
         try:
             deployment = await self._deployment_for(request)
             response = await self._exchange(request, deployment)
+            told = read_told(response.headers)
+            if not 200 <= response.status < 300:
+                raise self._explain(deployment, response)
             embeddings = self._read(request, deployment, response)
         except UpstreamError as error:
-            attempt = self._attempt(request, started_ms, error.upstream_status, error)
+            attempt = self._attempt(request, started_ms, error.upstream_status, error, told)
             error.attempts += (attempt,)
             raise
-        attempt = self._attempt(request, started_ms, response.status)
+        attempt = self._attempt(request, started_ms, response.status, None, told)
         return EmbedResponse(params=request.params, embeddings=embeddings, attempts=(attempt,))
 
     async def _deployment_for(self, request: EmbedRequest) -> Deployment:
@@ -91,7 +102,7 @@ class Upstream:
         try:
             response = await self.send(
                 self._build(request, deployment),
-                timeout_s=remaining,
+                timeout_s=_time_for_answer(remaining, request.call.share),
                 max_bytes=_longest_answer(request.inputs, deployment.asked_width(request)),
             )
         except TransportError as error:
@@ -99,8 +110,13 @@ class Upstream:
                 UpstreamTimeout if error.is_timeout else UpstreamUnavailable
             )
             raise kind(f"{deployment.name}: {error.reason}", provider=deployment.name) from None
-        if not 200 <= response.status < 300:
-            raise self._explain(deployment, response)
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            # Nobody has cancelled the call: it broke below, and that must not end the caller.
+            raise UpstreamUnavailable(
+                f"{deployment.name}: the call was broken off", provider=deployment.name
+            ) from None
         return response
 
     def _explain(self, deployment: Deployment, response: HttpResponse) -> UpstreamError:
@@ -158,7 +174,8 @@ class Upstream:
         request: EmbedRequest,
         started_ms: int,
         status: int | None,
-        error: UpstreamError | None = None,
+        error: UpstreamError | None,
+        told: Told | None,
     ) -> Attempt:
         is_byok = self.provider.name in request.call.credentials
         return Attempt(
@@ -170,8 +187,13 @@ class Upstream:
             is_success=error is None,
             status=status,
             error=error.code if error else None,
+            told=told,
             credential_type="byok" if is_byok else "system",
         )
+
+
+def _time_for_answer(remaining_s: float, share: float) -> float:
+    return min(remaining_s * share, remaining_s - min(_TO_TELL_S, remaining_s * _TO_TELL))
 
 
 def _longest_answer(inputs: Sequence[Input], width: int) -> int:

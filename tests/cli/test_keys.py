@@ -65,6 +65,37 @@ def test_a_key_of_a_project(run: Run) -> None:
     assert any("ours" in line and "team-a" in line for line in lines)
 
 
+def test_a_key_without_fallbacks(run: Run) -> None:
+    """A key may use fallbacks unless it was made without, and is of any space unless one is
+    named."""
+    run("keys", "create", "strict", "--no-fallbacks")
+    run("keys", "create", "any")
+    listed = json.loads(run("keys", "ls", "--json").out)
+    assert {key["name"]: key["allows_fallbacks"] for key in listed} == {
+        "strict": False,
+        "any": True,
+    }
+    assert {key["space"] for key in listed} == {None}
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        "local/wordllama-256@256",
+        "local/wordllama-256@64",
+        "openai/text-embedding-3-small@1",
+        "voyage/voyage-4@1024",
+        "voyage/voyage-4@1024+query",
+        "jina/jina-embeddings-v3#raw@64+document",
+    ],
+)
+def test_a_key_of_a_space(run: Run, space: str) -> None:
+    """A key may be pinned to any space that a model has, with or without its input type."""
+    record = json.loads(run("keys", "create", "pinned", "--space", space, "--json").out)
+    assert record["space"] == space
+    assert json.loads(run("keys", "ls", "--json").out)[0]["space"] == space
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90m", 5400), ("12h", 43_200), ("30d", 2_592_000)])
 def test_expiry_as_a_length(run: Run, text: str, seconds: int) -> None:
     """A length of time counts from now."""
@@ -92,6 +123,13 @@ def test_expiry_as_a_date(run: Run) -> None:
         (("--type", "root"), "invalid choice"),
         (("--project", "a b"), "1 to 64 of A-Z a-z 0-9 _ . -"),
         (("--project", "*"), "1 to 64 of A-Z a-z 0-9 _ . -"),
+        (("--space", ""), "--space: no model here gives vectors in ''"),
+        (("--space", "local/wordllama-256"), "such as openai/text-embedding-3-small@1536"),
+        (("--space", "local/nix@256"), "--space: no model here"),
+        (("--space", "local/wordllama-256@255"), "--space: no model here"),
+        (("--space", "local/wordllama-256@256+query"), "--space: no model here"),
+        (("--space", "local/wordllama-256#2@256"), "--space: no model here"),
+        (("--space", "wordllama-256@256"), "--space: no model here"),
     ],
 )
 def test_wrong_options(run: Run, home: Path, words: tuple[str, ...], told: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from embedway.ledger import UsageLine
 from embedway.store.books import UsageBook
 from embedway.store.database import open_database
 from tests.cli.running import Run
+from tests.server.serving import serving
 
 
 class Upstream:
@@ -22,6 +24,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.body, self.status = b"", b"200 OK"
+        self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -30,7 +33,8 @@ class Upstream:
         self._thread.start()
         listening = asyncio.start_server(self._answer, "127.0.0.1", 0)
         self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(10)
-        return int(self._server.sockets[0].getsockname()[1])
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        return self.port
 
     def stop(self) -> None:
         """Close, and end the thread."""
@@ -51,6 +55,15 @@ class Upstream:
         writer.write(b"content-length: %d\r\n\r\n%b" % (len(self.body), self.body))
         await writer.drain()
         writer.close()
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No gateway runs where the settings say: the port is taken and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("EMBEDWAY_SERVER_LISTEN", f"127.0.0.1:{taken.getsockname()[1]}")
+        yield
 
 
 @pytest.fixture
@@ -91,6 +104,7 @@ def test_list(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         "state": "ready",
         "credential": "OPENAI_API_KEY ····WXYZ",
         "last_error": None,
+        "deployments": [],
     }
 
 
@@ -149,3 +163,83 @@ def test_unknown_account(run: Run) -> None:
     ended = run("providers", "ping", "nowhere")
     assert (ended.code, ended.out) == (3, "")
     assert "there is no account 'nowhere'" in ended.err
+
+
+@pytest.fixture
+def gateway(run: Run, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> Upstream:
+    """In place of a running gateway, at the address of the settings; the account "rack" is its."""
+    port = upstream.port
+    monkeypatch.setenv("EMBEDWAY_SERVER_LISTEN", f"0.0.0.0:{port}")
+    return upstream
+
+
+def endpoints(status: int, breaker: str, provider: str = "rack") -> bytes:
+    """What a gateway says of its deployments."""
+    health = {
+        "breaker": breaker,
+        "wait_s": 1.5,
+        "in_flight": 3,
+        "concurrency": 20,
+        "waiting": 7,
+        "latency_ms": {"p50": 80.0, "p95": 240.4},
+        "last_error": None,
+    }
+    endpoint = {"provider_name": provider, "status": status, "health": health, "name": "x"}
+    return orjson.dumps({"data": {"id": "x", "endpoints": [endpoint]}})
+
+
+@pytest.mark.parametrize(
+    ("status", "breaker", "state"),
+    [
+        (0, "closed", "ready"),
+        (-1, "closed", "at its limit"),
+        (-2, "half_open", "tried again"),
+        (-3, "open", "let alone"),
+    ],
+)
+def test_a_running_gateway(
+    run: Run, gateway: Upstream, status: int, breaker: str, state: str
+) -> None:
+    """Where a gateway runs, each account shows how its deployments fare there."""
+    gateway.body = endpoints(status, breaker)
+    ended = run("providers")
+    head, row = ended.out.splitlines()
+    assert head.split("  ")[-1].strip() == "P95 MS"
+    assert (f"{state}: 1 of 1" if status else "ready") in row
+    assert row.split()[-3:] == ["3", "7", "240"]
+    (record,) = json.loads(run("providers", "--json").out)
+    (deployment,) = record["deployments"]
+    assert (deployment["model"], deployment["state"]) == ("openai/text-embedding-ada-002", state)
+    assert (deployment["breaker"], deployment["concurrency"]) == (breaker, 20)
+
+
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        (b"200 OK", b"<html>"),
+        (b"200 OK", b"{}"),
+        (b"404 Not Found", b'{"error": {}}'),
+        (b"200 OK", endpoints(0, "closed", provider="another")),
+    ],
+)
+def test_somebody_else_is_there(run: Run, gateway: Upstream, code: bytes, body: bytes) -> None:
+    """What answers there and is no gateway with these accounts changes nothing of what is shown."""
+    gateway.status, gateway.body = code, body
+    ended = run("providers", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    (record,) = json.loads(ended.out)
+    assert (record["provider"], record["deployments"]) == ("rack", [])
+
+
+def test_a_real_gateway(
+    run: Run, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a real gateway says of itself is understood."""
+    config = Path("embedway.toml").read_text("utf-8")
+    monkeypatch.delenv("EMBEDWAY_SERVER_LISTEN")
+    with serving(tmp_path / "gateway", config) as (url, _):
+        monkeypatch.setenv("EMBEDWAY_SERVER_LISTEN", url.removeprefix("http://"))
+        (record,) = json.loads(run("providers", "--json").out)
+    (deployment,) = record["deployments"]
+    assert (deployment["state"], deployment["breaker"]) == ("ready", "closed")
+    assert deployment["latency_ms"] == {"p50": None, "p95": None}

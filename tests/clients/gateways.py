@@ -88,4 +88,6 @@ def _environment(home: Path) -> dict[str, str]:
         if not name.startswith("EMBEDWAY_") and not name.endswith(("_API_KEY", "_TOKEN"))
     }
     kept.pop("PORT", None)
-    return {**kept, "EMBEDWAY_HOME": str(home), "HOME": str(home)}
+    # All clients ask the same texts, and each is to see what a provider's answer looks like.
+    own = {"EMBEDWAY_HOME": str(home), "HOME": str(home), "EMBEDWAY_CACHE_ENABLED": "false"}
+    return {**kept, **own}

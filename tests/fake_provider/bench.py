@@ -15,7 +15,7 @@ from embedway.catalog_file import load_catalog
 from embedway.gateway import Gateway, build_gateway
 from embedway.own_models import with_own_models
 from embedway.provider import Deployment, Send
-from embedway.types import EmbedRequest, EmbedResponse
+from embedway.types import EmbedRequest, EmbedResponse, replace
 from tests.fake_provider.accounts import settings as fake_settings
 from tests.fake_provider.server import FakeProvider
 from tests.fake_provider.vectors import expected_vector
@@ -36,9 +36,14 @@ class Bench:
     catalog: Catalog
     deployments: dict[str, Deployment]
     """By our name of the model."""
+    clock: FakeClock
 
     def ask(self, request: EmbedRequest) -> EmbedResponse:
-        """One request, with clean books."""
+        """One request and one attempt, with clean books, a minute after the last one: what failed
+        then is well again."""
+        self.clock.advance(60)
+        call = replace(request.call, deadline=self.clock.monotonic() + 60, retries=0)
+        request = replace(request, call=call)
         self.fake.bill.clear()
         self.book.lines.clear()
         return asyncio.run(self.gateway(request))
@@ -57,6 +62,7 @@ class Wanted:
 def make_bench(fake: FakeProvider, provider: str, send: Send, **changes: Any) -> Bench:
     """A bench whose requests go out through *send*; *changes* are of the account."""
     configured, book = fake_settings(fake, provider, **changes), MemoryBook()
+    clock = FakeClock()
     gateway = build_gateway(
         settings=configured,
         catalog=CATALOG,
@@ -64,11 +70,12 @@ def make_bench(fake: FakeProvider, provider: str, send: Send, **changes: Any) ->
         send=send,
         book=book,
         count=book,
-        clock=FakeClock(),
+        clock=clock,
     )
     catalog = with_own_models(configured, CATALOG)
     served = served_models(configured, catalog)
-    return Bench(fake, gateway, book, catalog, {s.deployment.model: s.deployment for s in served})
+    deployments = {s.deployment.model: s.deployment for s in served}
+    return Bench(fake, gateway, book, catalog, deployments, clock)
 
 
 def model_of(bench: Bench, name: str) -> Model:

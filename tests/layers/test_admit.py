@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedway.errors import ModelNotAllowed
+from embedway.errors import ModelNotAllowed, PermissionDenied
 from embedway.layers.admit import Admit
 from tests.fakes import ScriptedEmbedder, make_call, make_grant, make_request
 
@@ -57,3 +57,21 @@ async def test_refuses(allowed, model, fallbacks, named):
     assert (", ".join(allowed) or "no model") in caught.value.message
     assert caught.value.param == "model"
     assert inner.requests == []
+
+
+@pytest.mark.parametrize("models", [None, ("small", "large")])
+async def test_fallbacks_may_be_forbidden(models):
+    """A key without fallbacks is refused as soon as a request names one, even of a model that the
+    key may use, and names the field; its other requests pass."""
+    inner = ScriptedEmbedder()
+    admit = Admit(inner, lambda name: NAMES.get(name, name))
+    grant = make_grant(name="ci", models=models, allows_fallbacks=False)
+    call = make_call(grant=grant, fallbacks=("large",))
+    with pytest.raises(PermissionDenied) as caught:
+        await admit(make_request(model="small", call=call))
+
+    assert (caught.value.status, caught.value.param) == (403, "gateflow.fallbacks")
+    assert "'ci' may not use fallbacks" in caught.value.message
+    assert inner.requests == []
+    await admit(make_request(model="small", call=make_call(grant=grant)))
+    assert inner.models == ["small"]

@@ -19,7 +19,7 @@ class Shared:
 
     def __init__(self, slots=1, max_inputs=96, **fields):
         self.inner = Held()
-        self.layer = Batch(self.inner, slots, max_inputs, **fields)
+        self.layer = Batch(self.inner, lambda: slots, max_inputs, **fields)
 
     async def begin(self, *inputs, **fields):
         """A caller of his own, who is asked for or waits."""

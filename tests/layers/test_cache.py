@@ -515,3 +515,14 @@ async def test_models_that_cannot_be_cut():
         assert made(response) == vectors("a", dimensions=width)
 
     assert [request.params.dimensions for request in asked.inner.requests] == [4, 8]
+
+
+async def test_nobody_may_serve_it():
+    """A forced account that does not serve the model is refused below, also for a known text."""
+    asked = Asked()
+    await asked("a")
+
+    await asked("a", only=("foreign",))
+    assert asked.inputs == [("a",), ("a",)]
+    response = await asked("a", only=("foreign", "other"))
+    assert sources(response) == ["cache"]

@@ -10,6 +10,8 @@ from embedway.catalog_file import load_catalog
 from embedway.directory import Directory
 from embedway.errors import EmbedError, InvalidRequest, ModelNotFound, UpstreamUnavailable
 from embedway.gateway import Gateway
+from embedway.headroom import Headroom
+from embedway.health import Health
 from embedway.layers.admit import Admit
 from embedway.layers.balance import Balance
 from embedway.layers.batch import Batch
@@ -18,8 +20,10 @@ from embedway.layers.chunk import Chunk
 from embedway.layers.coalesce import Coalesce
 from embedway.layers.deadline import Deadline
 from embedway.layers.fallback import Fallback
+from embedway.layers.hedge import Hedge
 from embedway.layers.limit import Limit
 from embedway.layers.meter import Meter
+from embedway.layers.retry import Retry, RetryBudget
 from embedway.layers.route import Route
 from embedway.layers.split import Split
 from embedway.parts import Limits
@@ -51,6 +55,25 @@ def make_cache(inner):
     return Cache(inner, model, recent, None, {"openai": b"12345678"}, "project", clock, ignore)
 
 
+def make_balance(inner):
+    """One account."""
+    return Balance(
+        MODEL, {"openai": inner}, {"openai": Health(FakeClock(), lambda: 0.0)}, lambda: 0.0
+    )
+
+
+def make_retry(inner):
+    """With one account."""
+    clock, balance = FakeClock(), make_balance(inner)
+    return Retry(inner, clock, RetryBudget(clock), balance, lambda: 0.0, lambda granted: None)
+
+
+def make_hedge(inner):
+    """With one account, and nobody else to ask."""
+    balance = make_balance(inner)
+    return Hedge(inner, FakeClock(), balance, lambda account: 0.1, lambda calls: True)
+
+
 LAYERS = {
     "meter": lambda inner: Meter(
         inner, MemoryBook(), MemoryBook(), {MODEL: 20_000}, DIRECTORY.canonical, FakeClock()
@@ -59,14 +82,16 @@ LAYERS = {
     "deadline": lambda inner: Deadline(inner, FakeClock()),
     "fallback": lambda inner: Fallback(inner),
     "route": lambda inner: Route({MODEL: inner}, DIRECTORY, {MODEL: ("openai",)}),
-    "balance": lambda inner: Balance(MODEL, {"openai": inner}),
+    "retry": lambda inner: make_retry(inner),
+    "hedge": lambda inner: make_hedge(inner),
+    "balance": lambda inner: make_balance(inner),
     "chunk": lambda inner: Chunk(inner, "mean", 8192, len),
     "cache": make_cache,
     "coalesce": lambda inner: Coalesce(inner, "project", ignore),
-    "batch": lambda inner: Batch(inner, slots=1, max_inputs=2),
+    "batch": lambda inner: Batch(inner, slots=lambda: 1, max_inputs=2),
     "split": lambda inner: Split(inner, Limits(inputs=2)),
-    "limit": lambda inner: Limit(inner, 1),
-    "gateway": lambda inner: Gateway(inner, DIRECTORY, {}, {}),
+    "limit": lambda inner: Limit(inner, "openai", Headroom(FakeClock(), 1), FakeClock(), len),
+    "gateway": lambda inner: Gateway(inner, DIRECTORY, {}, {}, {}),
 }
 LAYER = pytest.mark.parametrize("layer", list(LAYERS.values()), ids=list(LAYERS))
 
@@ -112,9 +137,10 @@ async def test_passes_the_response_up(layer):
     ids=lambda error: type(error).__name__,
 )
 async def test_lets_an_error_out(layer, error):
-    """An EmbedError from below leaves a layer as the same object."""
+    """An EmbedError from below, where nothing is left to be tried, leaves a layer as the same
+    object."""
     with pytest.raises(EmbedError) as caught:
-        await layer(ScriptedEmbedder([error]))(make_request(model=MODEL))
+        await layer(ScriptedEmbedder([error]))(make_request(model=MODEL, retries=0))
 
     assert caught.value is error
 
@@ -163,7 +189,7 @@ def test_no_layer_is_forgotten():
 @LAYER
 def test_repr_shows_the_stack(layer):
     """The repr of a layer shows its name and what stands below it."""
-    shown = repr(layer(Balance("below", {})))
+    shown = repr(layer(Balance("below", {}, {}, lambda: 0.0)))
 
     assert "Balance(model='below'" in shown
     assert shown.count("(") >= 1

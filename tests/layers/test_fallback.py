@@ -15,6 +15,7 @@ from embedway.errors import (
     ModelNotFound,
     Overloaded,
     RateLimited,
+    SpaceMismatch,
     UnsupportedDimensions,
     UpstreamRateLimited,
     UpstreamRejected,
@@ -45,6 +46,7 @@ NO_CAUSES = [
     InputTooLong("x"),
     UnsupportedDimensions("x"),
     ModelNotAllowed("x"),
+    SpaceMismatch("x"),
     BudgetExceeded("x"),
     RateLimited("x"),
     DeadlineExceeded("x"),
@@ -132,7 +134,61 @@ async def test_all_fail():
         )
 
     assert caught.value is first
-    assert [a.model for a in caught.value.attempts] == ["first", "second", "second"]
+    assert [a.model for a in caught.value.attempts] == ["first", "second", "second", "third"]
+
+
+async def test_models_that_were_passed_over_are_told():
+    """A model that cannot honour what was asked, or is not here, is passed over, and the attempts
+    say why; no account is named, for none was asked."""
+    inner = ScriptedEmbedder(
+        [
+            Overloaded("queue"),
+            UnsupportedDimensions("not 4"),
+            ModelNotFound("no", model="third"),
+            SpaceMismatch("pinned"),
+        ]
+    )
+    fallbacks = ("second", "third", "fourth", "fifth")
+
+    response = await Fallback(inner)(make_request(model="first", fallbacks=fallbacks))
+
+    assert [(a.model, a.provider, a.is_success, a.error) for a in response.attempts] == [
+        ("first", "", False, "overloaded"),
+        ("second", "", False, "unsupported_dimensions"),
+        ("third", "", False, "model_not_found"),
+        ("fourth", "", False, "space_mismatch"),
+    ]
+    assert response.params.model == "fifth"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "fallbacks", "retries"),
+    [
+        (2, (), [2]),
+        (2, ("second",), [1, 0]),
+        (0, ("second",), [0, 0]),
+        (2, ("second", "third"), [0, 0, 0]),
+        (2, ("second", "third", "fourth"), [0, 0, 0, 0]),
+    ],
+)
+async def test_attempts_in_all(allowed, fallbacks, retries):
+    """There are three attempts in all, or one for each model if the caller names more: what the
+    asked one may be retried is what the others leave."""
+    inner = ScriptedEmbedder([Overloaded("x")] * len(retries))
+
+    with pytest.raises(Overloaded):
+        await Fallback(inner)(make_request(model="first", fallbacks=fallbacks, retries=allowed))
+
+    assert [request.call.retries for request in inner.requests] == retries
+
+
+async def test_a_silent_model_leaves_time_for_the_next():
+    """Each model gets half of the time that is left, and the last one all of it."""
+    inner = ScriptedEmbedder([UpstreamTimeout("x", provider="p")] * 2)
+
+    await Fallback(inner)(make_request(model="first", fallbacks=("second", "third")))
+
+    assert [request.call.share for request in inner.requests] == [0.5, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("gone_at", [0, 1])

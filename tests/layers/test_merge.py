@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from embedway.catalog_file import load_catalog
 from embedway.errors import EmbedError, UpstreamRejected, UpstreamTooLarge, UpstreamUnavailable
+from embedway.headroom import Headroom
 from embedway.layers.batch import Batch
 from embedway.layers.cache import Cache
 from embedway.layers.coalesce import Coalesce
@@ -87,8 +88,9 @@ class Play:
         clock = FakeClock()
         ignore = lambda event, number: None  # noqa: E731
         self.provider = provider
-        self.split = Split(Limit(provider, SLOTS), Limits(inputs=max_inputs))
-        self.batch = Batch(self.split, slots=SLOTS, max_inputs=max_inputs)
+        limit = Limit(provider, "openai", Headroom(clock, SLOTS), clock, lambda request: 0)
+        self.split = Split(limit, Limits(inputs=max_inputs))
+        self.batch = Batch(self.split, slots=lambda: SLOTS, max_inputs=max_inputs)
         self.coalesce = Coalesce(self.batch, "project", ignore)
         recent = RecentVectors(max_bytes=2**20, ttl_s=0, clock=clock, count=ignore)
         self.cache = Cache(

@@ -6,9 +6,15 @@ import pytest
 
 from embedway.catalog_file import load_catalog
 from embedway.directory import Directory
-from embedway.errors import InvalidInput, InvalidRequest, ModelNotFound, UnsupportedDimensions
+from embedway.errors import (
+    InvalidInput,
+    InvalidRequest,
+    ModelNotFound,
+    SpaceMismatch,
+    UnsupportedDimensions,
+)
 from embedway.layers.route import Route
-from tests.fakes import ScriptedEmbedder, make_request
+from tests.fakes import ScriptedEmbedder, make_grant, make_request
 
 CATALOG = load_catalog()
 SMALL = "openai/text-embedding-3-small"
@@ -220,3 +226,89 @@ async def test_texts_among_token_ids():
     await route(make_request("as it is", (9906,), model=LOCAL))
 
     assert inner.requests[0].inputs == ("as it is", "Hello")
+
+
+class Watched(Directory):
+    """A directory that remembers who was looked up."""
+
+    looked_up = 0
+
+    def look_up_served(self, name):
+        """Look up, and count it."""
+        self.looked_up += 1
+        return super().look_up_served(name)
+
+
+@pytest.mark.parametrize(("length", "times"), [(0, 1), (10, 1), (2000, 3)])
+async def test_what_was_made_final_is_kept(length, times):
+    """Parameters that come again are made final once, unless their options are long: what callers
+    send must not fill the memory."""
+    inner, directory = ScriptedEmbedder(), Watched(CATALOG, {}, frozenset(PROVIDERS))
+    route = Route(dict.fromkeys(PROVIDERS, inner), directory, PROVIDERS)
+    options = orjson.dumps({"openai": {"user": "u" * length}}) if length else b""
+
+    for _ in range(3):
+        await route(make_request(model=SMALL, options=options))
+
+    assert directory.looked_up == times
+    assert {request.params for request in inner.requests} == {
+        make_request(model=SMALL, dimensions=1536, options=options).params
+    }
+
+
+async def test_a_refusal_is_not_kept():
+    """Parameters that were refused are refused again, in the same words."""
+    route, inner = make_route()
+    for _ in range(2):
+        with pytest.raises(UnsupportedDimensions, match="not 1537"):
+            await route(make_request(model=SMALL, dimensions=1537))
+
+    assert inner.requests == []
+
+
+@pytest.mark.parametrize(
+    ("pinned", "asked"),
+    [
+        (f"{SMALL}@1536", {"model": SMALL}),
+        (f"{SMALL}@1536", {"model": "fast", "dimensions": 1536}),
+        (f"{SMALL}@1536", {"model": SMALL, "input_type": "query"}),
+        (f"{SMALL}@256", {"model": "text-embedding-3-small", "dimensions": 256}),
+        (f"{VOYAGE}@1024+query", {"model": VOYAGE, "input_type": "query"}),
+        (f"{VOYAGE}@1024", {"model": VOYAGE, "input_type": "query"}),
+        (f"{VOYAGE}@1024", {"model": VOYAGE, "input_type": "document"}),
+    ],
+)
+async def test_a_key_gets_vectors_of_its_space(pinned, asked):
+    """A key that is pinned to a space gets its vectors under every name of the model, and of every
+    input type if it names none."""
+    route, inner = make_route()
+    await route(make_request(grant=make_grant(space=pinned), **asked))
+
+    assert len(inner.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("pinned", "asked", "found"),
+    [
+        (f"{SMALL}@1536", {"model": SMALL, "dimensions": 256}, f"{SMALL}@256"),
+        (f"{SMALL}@256", {"model": "fast"}, f"{SMALL}@1536"),
+        (f"{SMALL}@1536", {"model": ADA}, f"{ADA}@1536"),
+        (
+            f"{VOYAGE}@1024+query",
+            {"model": VOYAGE, "input_type": "document"},
+            f"{VOYAGE}@1024+document",
+        ),
+        (f"{SMALL}@1536", {"model": LOCAL}, f"{LOCAL}@256"),
+    ],
+)
+async def test_a_key_gets_no_vectors_of_another_space(pinned, asked, found):
+    """What would live in another space is refused before anything is asked; the message names
+    both."""
+    route, inner = make_route()
+    with pytest.raises(SpaceMismatch) as caught:
+        await route(make_request(grant=make_grant(name="ci", space=pinned), **asked))
+
+    assert (caught.value.status, caught.value.code) == (409, "space_mismatch")
+    assert f"'ci' is pinned to the space {pinned}" in caught.value.message
+    assert f"would live in {found}." in caught.value.message
+    assert inner.requests == []

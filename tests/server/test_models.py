@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from embedway.provider import HttpRequest, HttpResponse
 from embedway.server.app import App
 from embedway.settings import ModelSettings, Settings
-from tests.asgi import MODEL, call, running
-from tests.server.provider import SMALL, with_openai
+from tests.asgi import MODEL, call, embed, running
+from tests.fakes import FakeClock, ScriptedSend
+from tests.server.provider import SMALL, answer, failure, settings, with_openai
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -110,8 +112,83 @@ async def test_the_endpoints_of_a_model(tmp_path: Path) -> None:
     (endpoint,) = data["endpoints"]
     assert (endpoint["provider_name"], endpoint["status"]) == ("openai", 0)
     assert endpoint["pricing"] == {"prompt": "0.00000002", "completion": "0"}
+    assert endpoint["health"] == {
+        "breaker": "closed",
+        "wait_s": 0,
+        "in_flight": 0,
+        "concurrency": 64,
+        "waiting": 0,
+        "latency_ms": {"p50": None, "p95": None},
+        "last_error": None,
+    }
     assert idle["endpoints"] == []
     assert (served["available"], served["providers"]) == (True, ["openai"])
+
+
+async def endpoint_of(app: App, model: str) -> Any:
+    """The only deployment of *model*."""
+    path = f"/v1/models/{model}/endpoints"
+    (endpoint,) = (await call(app, "GET", path)).json()["data"]["endpoints"]
+    return endpoint
+
+
+async def test_the_local_model_has_no_limit(app: App) -> None:
+    """The model in the process is in use, and has no number of calls at a time."""
+    endpoint = await endpoint_of(app, MODEL)
+    assert (endpoint["status"], endpoint["health"]["breaker"]) == (0, "closed")
+    assert (endpoint["health"]["concurrency"], endpoint["health"]["waiting"]) == (None, 0)
+
+
+async def test_a_deployment_that_fails_says_so(tmp_path: Path) -> None:
+    """A refused credential takes the deployment out: its breaker is open, its status negative, and
+    the code of the last error stands there with its time, without a word of the provider's."""
+    clock = FakeClock()
+    send = ScriptedSend(failure(401, "the key sk-operator-0123456789 is wrong"))
+    async with running(settings(tmp_path), send=send, clock=clock) as app:
+        assert (await embed(app, model=SMALL)).status == 502
+        endpoint = await endpoint_of(app, SMALL)
+        clock.advance(8)
+        later = await endpoint_of(app, SMALL)
+    health = endpoint["health"]
+    assert (endpoint["status"], health["breaker"]) == (-3, "open")
+    assert health["wait_s"] > 0
+    assert health["last_error"] == {
+        "code": "provider_unauthorized",
+        "at_ms": round((clock.now() - 8) * 1000),
+    }
+    assert "sk-operator" not in str(endpoint)
+    assert (later["status"], later["health"]["breaker"]) == (-2, "half_open")
+
+
+async def test_a_deployment_at_its_limit_says_so(tmp_path: Path) -> None:
+    """After a 429 the deployment is out until the time that the provider named, its breaker stays
+    closed, and fewer calls at a time are good for it."""
+    send = ScriptedSend(failure(429, **{"retry-after": "30"}))
+    async with running(settings(tmp_path), send=send, clock=FakeClock()) as app:
+        await embed(app, model=SMALL)
+        endpoint = await endpoint_of(app, SMALL)
+    health = endpoint["health"]
+    assert (endpoint["status"], health["breaker"]) == (-1, "closed")
+    assert 0 < health["wait_s"] <= 30
+    assert health["concurrency"] < 64
+    assert health["last_error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_a_deployment_shows_its_latency(tmp_path: Path) -> None:
+    """The median and the 95th percentile of the last answers are shown, and what is in flight."""
+    clock, seen = FakeClock(), []
+
+    async def slow(request: HttpRequest) -> HttpResponse:
+        clock.advance(0.25)
+        seen.append((await endpoint_of(app, SMALL))["health"]["in_flight"])
+        return answer(request)
+
+    async with running(settings(tmp_path), send=ScriptedSend(slow), clock=clock) as app:
+        assert (await embed(app, model=SMALL)).status == 200
+        health = (await endpoint_of(app, SMALL))["health"]
+    assert seen == [1]
+    assert health["latency_ms"] == {"p50": 250, "p95": 250}
+    assert (health["in_flight"], health["last_error"]) == (0, None)
 
 
 async def test_every_entry_says_how_long_its_vectors_may_be(app: App) -> None:

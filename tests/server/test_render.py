@@ -1,14 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
+import threading
+from typing import Any, Literal
 
 import orjson
 import pytest
 
 from embedway.catalog_file import load_catalog
-from embedway.server.answer import CACHED, Answer
-from embedway.server.render import render
-from embedway.types import Embedding, EmbedParams, EmbedResponse, replace
+from embedway.server.answer import Answer, sum_up
+from embedway.server.messages import Outgoing
+from embedway.server.render import render, render_aside
+from embedway.spaces import space_of
+from embedway.types import CACHED, Embedding, EmbedParams, EmbedResponse, Plan, replace
+from embedway.vectors import from_base64, from_numbers
 from tests.fakes import make_attempt, make_vector
 from tests.server.provider import SMALL
 
@@ -23,27 +27,28 @@ def answer(*sources: str, **changes: Any) -> Answer:
         Embedding(make_vector(f"text {i}"), 2, source, 0 if source == CACHED else 40_000)
         for i, source in enumerate(sources)
     )
+    response = EmbedResponse(
+        params=EmbedParams(model=SMALL, dimensions=8),
+        embeddings=embeddings,
+        attempts=() if set(sources) == {CACHED} else (make_attempt(),),
+    )
     fields: dict[str, Any] = {
-        "response": EmbedResponse(
-            params=EmbedParams(model=SMALL, dimensions=8),
-            embeddings=embeddings,
-            attempts=() if set(sources) == {CACHED} else (make_attempt(),),
-        ),
-        "asked": SMALL,
+        "response": response,
+        "plan": Plan(SMALL, SMALL, ("openai", "azure"), "because"),
         "is_bare": False,
-        "also": (),
         "requested_model": SMALL,
         "model": found.model,
-        "accounts": ("openai", "azure"),
-        "cost": sum(embedding.cost for embedding in embeddings),
         "market_cost": 40_000 * len(sources),
         "id": ULID,
         "request_id": f"req_{ULID}",
         "latency_ms": 89,
         "cache": "use",
         "is_kept": True,
+        **changes,
     }
-    return Answer(**{**fields, **changes})
+    totals = sum_up(fields["response"].embeddings)
+    space = space_of(fields["model"], fields["response"].params)
+    return Answer(totals=totals, space=space, **fields)
 
 
 def rendered(answer: Answer) -> tuple[dict[str, str], Any]:
@@ -105,14 +110,13 @@ def test_cut_inputs_are_listed() -> None:
     assert "truncated" not in rendered(answer("openai"))[1]["gateflow"]
 
 
-def test_what_a_bare_name_could_also_have_meant_is_said() -> None:
-    """A bare name that fits several models is answered by the catalogue's first, which the
-    response states with the others; other accounts of the model are the fallbacks available."""
-    _, body = rendered(answer("openai", is_bare=True, also=("azure/other",)))
+def test_the_model_is_named_as_the_caller_did() -> None:
+    """A bare name is answered with a bare name; other accounts of the model are the fallbacks
+    available."""
+    _, body = rendered(answer("openai", is_bare=True))
     routing = body["providerMetadata"]["gateway"]["routing"]
     assert body["model"] == "text-embedding-3-small"
-    assert "azure/other" in routing["planningReasoning"]
-    assert "openai(system) → azure(system)" in routing["planningReasoning"]
+    assert (routing["originalModelId"], routing["planningReasoning"]) == (SMALL, "because")
     assert routing["fallbacksAvailable"] == ["azure"]
 
 
@@ -169,3 +173,63 @@ def test_estimated_tokens_are_said_to_be() -> None:
     _, body = rendered(answer("openai", response=replace(response, embeddings=guessed)))
     assert body["gateflow"]["usage_estimated"] is True
     assert "usage_estimated" not in rendered(plain)[1]["gateflow"]
+
+
+def test_what_is_a_mean_is_said_to_be() -> None:
+    """Where a vector is the mean of its input's pieces, `gateflow.averaged` has its position."""
+    plain = answer("openai", "openai", "openai")
+    first, second, third = plain.response.embeddings
+    embeddings = (first, second, replace(third, is_averaged=True))
+    response = replace(plain.response, embeddings=embeddings)
+    assert rendered(answer(response=response))[1]["gateflow"]["averaged"] == [2]
+    assert "averaged" not in rendered(plain)[1]["gateflow"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 11, 2048])
+@pytest.mark.parametrize("form", ["float", "base64"])
+def test_every_vector_stands_at_its_place(form: Literal["float", "base64"], count: int) -> None:
+    """An answer of any length is sound JSON with every vector, bit for bit, at its index."""
+    given = answer(*["openai"] * count)
+    body = orjson.loads(render(given, form=form, metadata="both").body)
+    assert list(body)[:2] == ["object", "data"]
+    for position, (item, made) in enumerate(
+        zip(body["data"], given.response.embeddings, strict=True)
+    ):
+        assert list(item) == ["object", "index", "embedding"]
+        assert item["index"] == position
+        found = item["embedding"]
+        if form == "base64":
+            assert from_base64(found) == made.vector
+        else:
+            assert from_numbers(found) == made.vector
+
+
+@pytest.mark.parametrize(
+    ("form", "numbers", "is_aside"),
+    [
+        ("float", 2**17, False),
+        ("float", 2**17 + 8, True),
+        ("base64", 2**17 + 8, False),
+        ("base64", 2**20, False),
+        ("base64", 2**20 + 8, True),
+    ],
+)
+async def test_large_answers_are_rendered_aside(
+    form: Literal["float", "base64"], numbers: int, is_aside: bool
+) -> None:
+    """What would hold the event loop for long is rendered in a thread, always the same one; base64
+    may be eight times as large, for it is so much quicker."""
+    one = answer("openai")
+    embeddings = one.response.embeddings * (numbers // 8)
+    large = answer(response=replace(one.response, embeddings=embeddings))
+    threads = []
+
+    def note() -> Outgoing:
+        threads.append(threading.current_thread())
+        return Outgoing(200, (), b"")
+
+    for _ in range(3):
+        await render_aside(large, note, form)
+
+    assert (threads[0] is not threading.current_thread()) == is_aside
+    assert len(set(threads)) == 1

@@ -83,8 +83,19 @@ async def test_a_fallback_is_another_model_and_said_so(app: App) -> None:
     assert routing["selected_model"] == MODEL
     assert routing["fallback_used"] is True
     assert routing["fallback_reason"] == "model_unavailable"
-    assert routing["attempts"] == [{"model": MODEL, "status": "success"}]
-    assert body["providerMetadata"]["gateway"]["routing"]["originalModelId"] == SMALL
+    skipped = {"status": "skipped", "error": "model_not_found"}
+    assert routing["attempts"] == [
+        {"model": SMALL, **skipped},
+        {"model": "cohere/embed-v4.0", **skipped},
+        {"model": MODEL, "provider": "local", "status": "success"},
+    ]
+    gateway = body["providerMetadata"]["gateway"]["routing"]
+    assert (gateway["originalModelId"], gateway["canonicalSlug"]) == (SMALL, MODEL)
+    assert (gateway["resolvedProvider"], gateway["finalProvider"]) == ("local", "local")
+    assert (gateway["modelAttemptCount"], gateway["totalProviderAttemptCount"]) == (3, 1)
+    passed_over = gateway["modelAttempts"][0]
+    assert (passed_over["success"], passed_over["error"]) == (False, "model_not_found")
+    assert (passed_over["providerAttemptCount"], passed_over["providerAttempts"]) == (0, [])
 
 
 async def test_a_failed_provider_is_in_the_attempts(tmp_path: Path) -> None:
@@ -97,8 +108,13 @@ async def test_a_failed_provider_is_in_the_attempts(tmp_path: Path) -> None:
     routing = body["gateflow"]["routing"]
     assert body["model"] == "wordllama-256"
     assert routing["fallback_reason"] == "provider_error"
-    assert routing["attempts"][-1] == {"model": MODEL, "status": "success"}
-    assert routing["attempts"][0] == {"model": SMALL, "status": "failed", "error": "503"}
+    assert routing["attempts"][-1] == {"model": MODEL, "provider": "local", "status": "success"}
+    assert routing["attempts"][0] == {
+        "model": SMALL,
+        "provider": "openai",
+        "status": "failed",
+        "error": "503",
+    }
     gateway = body["providerMetadata"]["gateway"]["routing"]
     assert [attempt["success"] for attempt in gateway["modelAttempts"]] == [False, True]
     assert gateway["finalProvider"] == "local"

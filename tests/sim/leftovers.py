@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 
+from embedway.layers.balance import Balance
 from embedway.layers.batch import Batch
 from embedway.layers.coalesce import Coalesce
 from embedway.layers.limit import Limit
@@ -24,7 +25,9 @@ def check_leftovers(stack: object, log: Log) -> None:
         elif isinstance(layer, Batch):
             left = layer._queues or layer._running
         elif isinstance(layer, Limit):
-            left = layer.concurrency - layer._free._value
+            left = layer.headroom.in_flight or layer.waiting
+        elif isinstance(layer, Balance):
+            left = {name: one.in_flight for name, one in layer.health.items() if one.in_flight}
         log.expect(not left, "no layer holds on to a caller", type(layer).__name__, left)
 
 

@@ -18,6 +18,10 @@ _MOST_ROUNDS = 200_000
 """Rounds of the loop after which a run is called endless; a usual one has some thousands."""
 
 
+STARTS_S = 1000.0
+"""The monotonic time at which a run begins, unless it says otherwise."""
+
+
 class Stuck(Exception):
     """The run has no end: nothing is ready and no timer runs, or all run in circles."""
 
@@ -25,7 +29,9 @@ class Stuck(Exception):
 class SimLoop(asyncio.BaseEventLoop):
     """One thread, no I/O, virtual time."""
 
-    def __init__(self, chance: Random, *, starts_at: float = 1000.0) -> None:
+    def __init__(
+        self, chance: Random, *, starts_at: float = STARTS_S, most_rounds: int = _MOST_ROUNDS
+    ) -> None:
         super().__init__()
         self.complaints: list[str] = []
         """What asyncio would have logged: exceptions that nobody saw."""
@@ -33,6 +39,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._selector = self
         self._virtual_s = starts_at
         self._rounds = 0
+        self._most_rounds = most_rounds
         numbers = count()
         self.set_task_factory(
             lambda loop, coroutine, **rest: _Task(
@@ -53,7 +60,7 @@ class SimLoop(asyncio.BaseEventLoop):
         if timeout is None:
             raise Stuck(f"deadlock: nothing is ready, no timer runs, and {self._pending()} wait")
         self._rounds += 1
-        if self._rounds > _MOST_ROUNDS:
+        if self._rounds > self._most_rounds:
             self._rounds = 0  # those who are cancelled now may end
             raise Stuck(f"livelock: there is no end in sight for {self._pending()}")
         self._virtual_s += timeout

@@ -2,8 +2,8 @@
 
 import pytest
 
-from embedway import upstream
-from embedway.layers import batch, cache, coalesce, deadline, limit, split
+from embedway import health, upstream
+from embedway.layers import balance, batch, cache, coalesce, deadline, limit, split
 from embedway.types import replace
 from tests.sim.world import run_seed
 
@@ -59,7 +59,23 @@ async def never_cancel(self, questions):
     await coalesce.asyncio.wait([question.task for question in questions])
 
 
+def keep_places(self, begun, error):
+    """Health that forgets to count down when a call fails."""
+
+
 FAULTS = {
+    "a breaker rests for ever": (
+        (health, "_FIRST_REST_S", 1e9),
+        "without faults all are served",
+    ),
+    "failed calls count as in flight": (
+        (health.Health, "fail", keep_places),
+        "no layer holds on to a caller",
+    ),
+    "callers are told of accounts they ruled out": (
+        (balance.Balance, "_allowed", lambda self, request: [*self.accounts]),
+        "a text goes out on its caller's terms alone",
+    ),
     "limit lets all through": (
         (limit.Limit, "__call__", pass_through),
         "no more calls at once than allowed",

@@ -44,6 +44,8 @@ ALWAYS_MET = (
     "caller: failed: rate_limit_exceeded",
     "caller: left",
     "error that names an input",
+    "retry: granted",
+    "retry: refused",
     "shared question",
 )
 

@@ -19,6 +19,9 @@ OPERATOR = "sk-operator"
 AT_ONCE_S = 1e-6
 """Virtual seconds between a cause and its effect at the same time: rounding, and nothing else."""
 
+HEALED_S = 10.0
+"""So long after the last failure nobody is refused for its sake any more."""
+
 Wanted = tuple[str, int, str, Input]
 """Model, width as the provider is asked for it, task, text: what decides a provider's vector."""
 
@@ -121,10 +124,11 @@ class Traffic:
                 yield other
 
     def was_troubled(self, visit: Visit) -> bool:
-        """Whether a call failed since he, or somebody whose question he may share, came."""
+        """Whether a call failed since he, or somebody whose question he may share, came; or so
+        shortly before that its account may still be at rest."""
         sharers = (other for wanted in visit.wants for other in self.shared(visit, wanted))
         since_s = min([visit.came_s, *(other.came_s for other in sharers)])
-        return self._troubled_s.get(visit.caller.kind.model, -1.0) >= since_s
+        return self._troubled_s.get(visit.caller.kind.model, -HEALED_S) >= since_s - HEALED_S
 
     def sent(self, sent: Sent) -> None:
         """A call reaches its provider."""

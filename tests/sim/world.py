@@ -20,7 +20,7 @@ from embedway.types import Call, EmbedParams, EmbedRequest, Grant
 from tests.sim.laws import Laws
 from tests.sim.leftovers import check_leftovers
 from tests.sim.log import Log
-from tests.sim.loop import SimClock, SimLoop, Stuck
+from tests.sim.loop import STARTS_S, SimClock, SimLoop, Stuck
 from tests.sim.plan import Caller, Plan, make_plan
 from tests.sim.provider import SimProviders
 from tests.sim.store import SimStore
@@ -105,6 +105,7 @@ class _World:
         await self._all(replace(one, number=one.number + _AGAIN, cache="use") for one in plan.later)
         self.log.expect(self.providers.calls == calls, "what is known is not asked again")
         laws.books.check_sums(is_exact=plan.is_calm)
+        self._check_retries()
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimLoop)
         self.log.expect(not loop.complaints, "no exception goes unseen", loop.complaints)
@@ -147,9 +148,21 @@ class _World:
             book=self.laws.books,
             count=lambda line: None,
             clock=self.clock,
+            chance=Random(f"{plan.seed} gateway").random,
             kept=Kept(recent, self.store if plan.has_store else None),
+            count_retry=self._count_retry,
             count_cache=self._count,
         )
+
+    def _count_retry(self, is_granted: bool) -> None:
+        self.log.met["retry: granted" if is_granted else "retry: refused"] += 1
+
+    def _check_retries(self) -> None:
+        """Each model has a budget of its own."""
+        seconds = self.clock.monotonic() - STARTS_S + 10
+        most = 0.1 * self.providers.calls + 3 * seconds * len(self.gateway.models)
+        granted = self.log.met["retry: granted"]
+        self.log.expect(granted <= most, "retries keep to their budget", granted, most)
 
     def _count(self, event: CacheEvent, number: int) -> None:
         self.log.met[f"cache: {event}"] += number

@@ -80,13 +80,15 @@ KEYS = st.sampled_from(sorted(KNOWN_KEYS))
 
 DAMAGES: st.SearchStrategy[Damage] = st.one_of(
     st.integers(0).map(lambda bit: lambda value: flip(value, bit)),
-    st.integers(0).map(lambda size: lambda value: value[: size % len(value)]),
+    st.integers(0).map(lambda size: lambda value: value[: size % max(1, len(value))]),
     st.binary(min_size=1, max_size=9).map(lambda more: lambda value: value + more),
 )
 
 
 def flip(value: bytes, bit: int) -> bytes:
-    """*value* with one bit turned round."""
+    """*value* with one bit turned round; what is empty gets a bit."""
+    if not value:
+        return b"\x01"
     place, shift = divmod(bit % (8 * len(value)), 8)
     return value[:place] + bytes((value[place] ^ 1 << shift,)) + value[place + 1 :]
 

@@ -115,6 +115,20 @@ def test_batches(engine):
     assert len(commits) < 50
 
 
+@pytest.mark.parametrize("number", [1, 57, 58, 59, 116, 130])
+def test_any_number_is_written(engine, number):
+    """Any number of lines that are written together, as whole statements and a rest, is found as
+    it was added."""
+    book = UsageBook(engine)
+    lines = [make_line(f"ID{i}", tags=("t",) * (i % 3), inputs=i) for i in range(number)]
+    book._lines.extend(lines)  # together, whenever the writer wakes
+    book.flush()
+
+    assert count(engine) == number
+    assert [book.find(line.id) for line in lines] == lines
+    book.close()
+
+
 def test_close_writes_what_is_left(engine):
     """Closing writes all that was added before, and comes to an end."""
     book = UsageBook(engine)
@@ -230,6 +244,7 @@ def test_full_disk(engine, caplog):
     book.close()
 
 
+@pytest.mark.parametrize("others", [20, 70])
 @pytest.mark.parametrize(
     "bad",
     [
@@ -240,22 +255,22 @@ def test_full_disk(engine, caplog):
     ],
     ids=["doubled id", "negative", "too large", "surrogate"],
 )
-def test_a_bad_line_goes_alone(book, engine, bad, tmp_path):
+def test_a_bad_line_goes_alone(book, engine, bad, others, tmp_path):
     """A line that the database refuses is lost alone: those written with it are kept."""
     book.add(make_line("TWICE"))
     book.flush()
     other = sqlite3.connect(tmp_path / "embedway.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")  # so that what follows gathers into one transaction
-    for i in range(20):
+    for i in range(others):
         book.add(make_line(f"BEFORE{i}"))
     book.add(bad)
-    for i in range(20):
+    for i in range(others):
         book.add(make_line(f"AFTER{i}"))
     other.execute("COMMIT")
     other.close()
     book.flush()
 
-    assert count(engine) == 41
+    assert count(engine) == 2 * others + 1
     assert book.lost == 1
     book.add(make_line("LATER"))
     assert book.find("LATER") is not None

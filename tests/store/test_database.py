@@ -17,6 +17,9 @@ from embedway.store.database import METADATA, StoreError, _set_up, open_database
 from embedway.store.keys import KeyStore
 from tests.fakes import FakeClock
 
+INSERT = "INSERT INTO keys (id, name, type, hash, created_ms)"
+"""What every version of the table has."""
+
 
 @contextmanager
 def opened(home):
@@ -70,9 +73,7 @@ def test_tables_are_those_declared(tmp_path):
 def test_migrations_are_applied_once(tmp_path):
     """Opening again applies nothing again and keeps what is there."""
     with opened(tmp_path) as engine, engine.begin() as connection:
-        connection.execute(
-            text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL, 'p')")
-        )
+        connection.execute(text(f"{INSERT} VALUES ('i', 'n', 'prod', x'00', 1)"))
     with opened(tmp_path) as engine:
         expected = [(n, m.__name__) for n, m in enumerate(migrations.MIGRATIONS, 1)]
         assert rows(engine, "SELECT number, name FROM migrations ORDER BY number") == expected
@@ -82,9 +83,7 @@ def test_migrations_are_applied_once(tmp_path):
 def test_an_old_database(tmp_path, monkeypatch):
     """A database of an older version gets what it lacks and keeps its rows."""
     with opened(tmp_path) as engine, engine.begin() as connection:
-        connection.execute(
-            text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL, 'p')")
-        )
+        connection.execute(text(f"{INSERT} VALUES ('i', 'n', 'prod', x'00', 1)"))
 
     def m999_a_later_one(connection):
         connection.execute(text("ALTER TABLE keys ADD COLUMN note TEXT"))
@@ -98,18 +97,22 @@ def test_an_old_database(tmp_path, monkeypatch):
             ]
 
 
-def test_keys_of_the_first_version_get_a_project(tmp_path, monkeypatch):
-    """A key that was made before there were projects belongs to the default one."""
+@pytest.mark.parametrize("version", range(1, len(migrations.MIGRATIONS)))
+def test_keys_of_an_older_version(tmp_path, monkeypatch, version):
+    """A key of any older version is whole after the migration: it belongs to the default project,
+    may use fallbacks, and is pinned to no space."""
     with monkeypatch.context() as patch:
-        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:version])
         with opened(tmp_path) as engine, engine.begin() as connection:
-            connection.execute(
-                text("INSERT INTO keys VALUES ('i', 'n', 'prod', x'00', NULL, 1, NULL, NULL)")
-            )
+            connection.execute(text(f"{INSERT} VALUES ('i', 'n', 'prod', x'00', 1)"))
     with opened(tmp_path) as engine:
-        (old,) = KeyStore(engine, Secret("p" * 64), FakeClock()).all()
+        store = KeyStore(engine, Secret("p" * 64), FakeClock())
+        (old,) = store.all()
+        new, _ = store.create("new", allows_fallbacks=False, space="local/wordllama-256@256")
+        assert new in store.all()
 
     assert (old.id, old.project) == ("i", "default")
+    assert (old.allows_fallbacks, old.space, old.models, old.revoked_ms) == (True, None, None, None)
 
 
 def test_a_failed_migration_leaves_nothing(tmp_path, monkeypatch):
@@ -232,7 +235,7 @@ def test_check_finds_damage(tmp_path):
     with opened(tmp_path) as engine, engine.begin() as connection:
         for i in range(200):
             connection.execute(
-                text("INSERT INTO keys VALUES (:i, :n, 'prod', x'00', NULL, 1, NULL, NULL, 'p')"),
+                text(f"{INSERT} VALUES (:i, :n, 'prod', x'00', 1)"),
                 {"i": f"id{i}", "n": "n" * 200},
             )
     sqlite3.connect(tmp_path / "embedway.db").execute("PRAGMA wal_checkpoint(TRUNCATE)").close()

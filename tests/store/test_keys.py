@@ -107,6 +107,8 @@ def test_all(store, clock):
         ("none", {"models": ()}),
         ("short-lived", {"expires_ms": 1_900_000_000_000}),
         ("of a team", {"project": "team-a"}),
+        ("strict", {"allows_fallbacks": False}),
+        ("pinned", {"space": "openai/text-embedding-3-small@1536"}),
         ("名前 '; DROP TABLE keys; --", {}),
     ):
         made.append(store.create(name, **changes)[0])

@@ -19,10 +19,14 @@ from embedway.cli.terminal import is_terminal, table
 from embedway.clock import SystemClock
 from embedway.errors import ModelNotFound
 from embedway.settings import Settings
+from embedway.spaces import space_of
 from embedway.store.database import open_database
 from embedway.store.keys import DEFAULT_PROJECT, Key, KeyStore, is_project, load_pepper
+from embedway.types import EmbedParams
 
 _HEAD = ("ID", "NAME", "TYPE", "PROJECT", "STATE", "MODELS", "CREATED", "EXPIRES")
+_RAW = b'{"jina":{"normalized":false}}'
+"""Options for vectors that are not normalised: they live in a space of their own."""
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
@@ -56,6 +60,16 @@ def add_arguments(parser: Parser) -> None:
         metavar="P",
         help="whose the key is: keys of one project share the cache (default: default)",
     )
+    create.add_argument(
+        "--no-fallbacks",
+        action="store_true",
+        help="refuse requests that name fallback models: all vectors are of one model",
+    )
+    create.add_argument(
+        "--space",
+        metavar="S",
+        help="the only vector space, such as openai/text-embedding-3-small@1536 (default: any)",
+    )
     add_common(create, "print one JSON object, which holds the key")
     listing = actions.add_parser("ls", help="list the keys; none of them is shown")
     add_common(listing, "print a JSON array")
@@ -78,6 +92,8 @@ def run(arguments: Namespace) -> int:
 
 def _create(arguments: Namespace, settings: Settings) -> int:
     _refuse_unknown(arguments.models or (), settings)
+    if arguments.space is not None:
+        _refuse_no_space(arguments.space, settings)
     now = SystemClock().now()
     expires_ms = arguments.expires(now) if arguments.expires else None
     with _open(settings) as store:
@@ -88,6 +104,8 @@ def _create(arguments: Namespace, settings: Settings) -> int:
             models=arguments.models,
             expires_ms=expires_ms,
             project=arguments.project,
+            allows_fallbacks=not arguments.no_fallbacks,
+            space=arguments.space,
         )
     until = f", works until {_time(key.expires_ms)}" if key.expires_ms else ""
     notes = [f"key {key.id} ({key.name}, {key.type}){until}. Shown once: keep it now."]
@@ -162,12 +180,36 @@ def _refuse_unknown(names: tuple[str, ...], settings: Settings) -> None:
             raise Stop(f"--models: {error}", WRONG_USAGE) from None
 
 
+def _refuse_no_space(text: str, settings: Settings) -> None:
+    """A slip would make a key that is good for nothing."""
+    base, _, input_type = text.partition("+")
+    width = base.rpartition("@")[2]
+    models = look_around(settings, load_catalog()).directory.catalog.models
+    for model in models if width.isascii() and width.isdigit() and len(width) < 7 else ():
+        spaces = [
+            str(
+                space_of(model, EmbedParams(model=model.id, dimensions=int(width), options=options))
+            )
+            for options in (b"", _RAW)
+        ]
+        is_typed = not input_type or model.input_type_in_space
+        if base in spaces and model.allows_dimensions(int(width)) and is_typed:
+            return
+    raise Stop(
+        f"--space: no model here gives vectors in {text!r}; a space is a model and its dimensions, "
+        "such as openai/text-embedding-3-small@1536",
+        WRONG_USAGE,
+    )
+
+
 def _record(key: Key, now: float) -> dict[str, Any]:
     return {
         "id": key.id,
         "name": key.name,
         "type": key.type,
         "project": key.project,
+        "allows_fallbacks": key.allows_fallbacks,
+        "space": key.space,
         "state": key.state(now * 1000),
         "models": key.models,
         "created_ms": key.created_ms,

@@ -1,4 +1,5 @@
-"""`embedway providers`: the accounts with credential, models and last error; `ping` asks each."""
+"""`embedway providers`: the accounts with credential, models and last error, and, if the gateway
+runs, how they fare there; `ping` asks each."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 from embedway.catalog_file import load_catalog
 from embedway.cli.arguments import Parser, add_common, load
 from embedway.cli.credentials import describe_credential
+from embedway.cli.live import Deployment, ask_around
 from embedway.cli.served import Served, look_around
 from embedway.cli.stop import FAILED, NOT_FOUND, OK, Stop
 from embedway.cli.terminal import table
@@ -21,6 +23,7 @@ from embedway.store.database import open_database
 from embedway.types import Call, EmbedParams, EmbedRequest, Grant
 
 _HEAD = ("PROVIDER", "KIND", "STATE", "CREDENTIAL", "MODELS", "LAST ERROR")
+_LIVE_HEAD = ("IN FLIGHT", "WAITING", "P95 MS")
 _PING_TEXT = "ping"
 _PING_S = 20.0
 
@@ -51,12 +54,32 @@ def run(arguments: Namespace) -> int:
         return OK
     if arguments.action == "ping":
         return _tell(asyncio.run(_ping(loaded, served, names)), is_json=arguments.json)
-    records = _list(loaded, served, names)
+    models = sorted({model for name in names for model in served.models_of(name)})
+    live = asyncio.run(ask_around(loaded.settings, models))
+    records = [
+        {**record, "deployments": _deployments(record["provider"], live)}
+        for record in _list(loaded, served, names)
+    ]
     if arguments.json:
         print(json.dumps(records))
     else:
-        print(table(_HEAD, [_cells(record) for record in records], right=(4,)))
+        _show(records, is_live=any(record["deployments"] for record in records))
     return OK
+
+
+def _deployments(account: str, live: list[Deployment]) -> list[dict[str, Any]]:
+    """How each deployment of *account* fares; none where no gateway runs."""
+    return [
+        {"model": one.model, "status": one.status, "state": one.state, **one.health}
+        for one in live
+        if one.provider_name == account
+    ]
+
+
+def _show(records: list[dict[str, Any]], *, is_live: bool) -> None:
+    head = (*_HEAD, *_LIVE_HEAD) if is_live else _HEAD
+    rows = [_cells(record) + (_live_cells(record) if is_live else ()) for record in records]
+    print(table(head, rows, right=(4, 6, 7, 8) if is_live else (4,)))
 
 
 def _tell(answers: list[dict[str, Any]], *, is_json: bool) -> int:
@@ -95,13 +118,28 @@ def _record(name: str, loaded: Origins, served: Served, book: UsageBook) -> dict
 
 def _cells(record: dict[str, Any]) -> tuple[str, ...]:
     last = record["last_error"]
+    out = [one for one in record["deployments"] if one["status"]]
+    worst = min(out, key=lambda one: one["status"], default=None)
     return (
         record["provider"],
         record["kind"],
-        record["state"],
+        # A breaker belongs to a deployment: the others of the account may be well.
+        f"{worst['state']}: {len(out)} of {len(record['deployments'])}"
+        if worst
+        else record["state"],
         record["credential"] or "",
         str(len(record["models"])),
         last["code"] if last else "",
+    )
+
+
+def _live_cells(record: dict[str, Any]) -> tuple[str, ...]:
+    deployments = record["deployments"]
+    slowest = max((one["latency_ms"]["p95"] or 0.0 for one in deployments), default=0.0)
+    return (
+        str(sum(one["in_flight"] for one in deployments)),
+        str(sum(one["waiting"] for one in deployments)),
+        f"{slowest:.0f}" if slowest else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""Check that the caller's key may ask for the models it names.
+"""Check that the caller's key may ask for the models it names, and for fallbacks.
 
 Above the cache (a hit, too, needs permission), below `meter` (a refusal is counted).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from embedway.errors import ModelNotAllowed
+from embedway.errors import ModelNotAllowed, PermissionDenied
 from embedway.types import Embedder, EmbedRequest, EmbedResponse
 
 
@@ -21,6 +21,12 @@ class Admit:
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
         grant = request.call.grant
+        if request.call.fallbacks and not grant.allows_fallbacks:
+            raise PermissionDenied(
+                f"The key {grant.name!r} may not use fallbacks: its vectors are all of one model. "
+                "Leave them out.",
+                param="gateflow.fallbacks",
+            )
         if grant.models is not None:
             allowed = {self.canonical(name) for name in grant.models}
             for name in (request.params.model, *request.call.fallbacks):

@@ -1,18 +1,37 @@
 """Choose a deployment of the same model: same vectors, so always safe.
 
-Obeys the caller's `provider`, `only`, `order` and `sort`. Lowest layer that sees several accounts.
+The caller's `provider`, `only`, `order` and `sort` first; then who is well, has the least in
+flight and is fast. Knows each account's health, which calls tell of; nothing is asked for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from embedway.errors import InvalidRequest
-from embedway.types import Attempt, Call, Embedder, EmbedRequest, EmbedResponse
+from embedway.errors import (
+    EmbedError,
+    InvalidRequest,
+    UpstreamError,
+    UpstreamRateLimited,
+    UpstreamUnauthorized,
+    UpstreamUnavailable,
+)
+from embedway.health import Health
+from embedway.types import Embedder, EmbedParams, EmbedRequest, EmbedResponse
 
-_NEWEST = 0.2
-"""What the newest attempt weighs in an account's average: some ten attempts are remembered."""
+_log = logging.getLogger("embedway.balance")
+
+Suits = Callable[[str, EmbedParams], bool]
+
+
+def _suits_all(account: str, params: EmbedParams) -> bool:
+    return True
+
+
+def _is_open(account: str) -> float:
+    return 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,39 +40,117 @@ class Balance:
 
     model: str
     accounts: Mapping[str, Embedder]
+    health: Mapping[str, Health] = field(repr=False)
+    random: Callable[[], float] = field(repr=False)
+    """From 0 to 1."""
     prices: Mapping[str, int] = field(default_factory=dict, repr=False)
     """What each account costs, in picodollars per token; 0 for one that is not there."""
-    milliseconds: dict[str, float] = field(default_factory=dict, repr=False)
-    """How long each account's successful attempts took of late, on average."""
+    suits: Suits = field(default=_suits_all, repr=False)
+    """Whether an account reads the options and the input type as they are meant."""
+    closed_s: Callable[[str], float] = field(default=_is_open, repr=False)
+    """How long an account's own limits let nothing through: calls would only wait there."""
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
-        response = await self.accounts[self.choose(request.call)](request)
-        for attempt in response.attempts:
-            if attempt.is_success:
-                self._remember(attempt)
+        account = self.choose(request)
+        health = self.health[account]
+        begun = health.begin()
+        try:
+            response = await self.accounts[account](request)
+        except EmbedError as error:
+            was = health.state
+            health.fail(begun, error)
+            if was == "closed" and health.state != "closed":
+                # The code alone: a provider's words may quote the caller's.
+                _log.warning("%s is left alone for %s: %s", account, self.model, error.code)
+            raise
+        except BaseException:
+            health.abandon(begun)
+            raise
+        health.succeed(begun)
+        if begun.is_probe:
+            _log.warning("%s serves %s again", account, self.model)
         return response
 
-    def choose(self, call: Call) -> str:
-        """The account to ask. Raises InvalidRequest if none is allowed."""
-        allowed = tuple(self.accounts)
-        if call.only:
-            allowed = tuple(name for name in allowed if name in call.only)
+    def elsewhere(self, request: EmbedRequest) -> int:
+        """How many accounts could serve now that the call does not avoid."""
+        return sum(
+            name not in request.call.avoid and not self.health[name].wait_s
+            for name in self._allowed(request)
+        )
+
+    def wait_s(self, request: EmbedRequest) -> float:
+        """How long until the first of the accounts could serve; 0 if one can."""
+        return min(self.health[name].wait_s for name in self._allowed(request))
+
+    def choose(self, request: EmbedRequest) -> str:
+        """The account to ask. Raises InvalidRequest if none is allowed, an UpstreamError if none
+        is well."""
+        call, allowed = request.call, self._allowed(request)
+        ready = [name for name in allowed if not self.health[name].wait_s]
+        if not ready and call.credentials:
+            ready = [name for name in allowed if self.health[name].is_ours_alone]
+        if not ready:
+            raise self._nobody(allowed)
+        ready = [name for name in ready if name not in call.avoid] or ready
+        ready = [name for name in ready if not self.closed_s(name)] or ready
+        for name in call.order:
+            if name in ready:
+                return name
+        if len(ready) == 1:
+            return ready[0]
+        if call.sort == "cost":
+            return min(ready, key=lambda name: self.prices.get(name, 0))
+        if call.sort == "latency":  # one that was never asked gets its chance first
+            return min(ready, key=lambda name: self.health[name].milliseconds or 0.0)
+        # Whoever was ill is tried as soon as it may be well again, or it would never come back.
+        due = [name for name in ready if self.health[name].is_probe_due]
+        return due[0] if due else self._less_busy(ready)
+
+    def _less_busy(self, ready: Sequence[str]) -> str:
+        """Of two that are drawn, the one with less in flight, then the faster one: nearly as good
+        as looking at all, and many gateways do not all run to the same one (Mitzenmacher)."""
+        first = int(self.random() * len(ready)) % len(ready)
+        second = (first + 1 + int(self.random() * (len(ready) - 1))) % len(ready)
+        return min(
+            (ready[first], ready[second]),
+            key=lambda name: (
+                self.health[name].in_flight,
+                self.health[name].milliseconds or 0.0,
+            ),
+        )
+
+    def _allowed(self, request: EmbedRequest) -> Sequence[str]:
+        call = request.call
+        allowed = [name for name in self.accounts if not call.only or name in call.only]
         if not allowed:
             raise InvalidRequest(
                 f"No provider among {', '.join(call.only)} serves {self.model}; "
                 f"it is served by {', '.join(self.accounts)}.",
                 param="provider",
             )
-        for name in call.order:
-            if name in allowed:
-                return name
-        if call.sort == "cost":
-            return min(allowed, key=lambda name: self.prices.get(name, 0))
-        if call.sort == "latency":  # one that was never asked gets its chance first
-            return min(allowed, key=lambda name: self.milliseconds.get(name, 0.0))
-        return allowed[0]
+        return [name for name in allowed if self.suits(name, request.params)] or allowed
 
-    def _remember(self, attempt: Attempt) -> None:
-        taken = attempt.ended_ms - attempt.started_ms
-        before = self.milliseconds.get(attempt.provider, taken)
-        self.milliseconds[attempt.provider] = before + _NEWEST * (taken - before)
+    def _nobody(self, allowed: Sequence[str]) -> UpstreamError:
+        """Why none can be asked now, and when one can."""
+        wait = min(self.health[name].wait_s for name in allowed)
+        names = ", ".join(allowed)
+        full = [name for name in allowed if self.health[name].is_full]
+        if full:
+            return UpstreamRateLimited(
+                f"{names}: the limit of this gateway's account is reached; try again in "
+                f"{wait:.1f} s.",
+                provider=full[0],
+                retry_after_s=wait,
+            )
+        last = {name: self.health[name].last_error for name in allowed}
+        # A refused credential is news for the operator, but for callers the others matter more.
+        name = min(allowed, key=lambda name: isinstance(last[name], UpstreamUnauthorized))
+        error = last[name]
+        if isinstance(error, UpstreamUnauthorized):
+            return UpstreamUnauthorized(error.message, provider=name)
+        told = f" The last error: {error.message}" if error is not None else ""
+        return UpstreamUnavailable(
+            f"{names} failed again and again and is left alone for {wait:.1f} s.{told}",
+            provider=name,
+            retry_after_s=wait,
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedway.errors import EmbedError
@@ -125,7 +125,7 @@ class Batch:
     """
 
     inner: Embedder
-    slots: int
+    slots: Callable[[], int]
     max_inputs: int
     is_exact: bool = True
     _queues: OrderedDict[Hashable, deque[_Waiting]] = field(
@@ -135,7 +135,7 @@ class Batch:
     _running: set[object] = field(init=False, repr=False, default_factory=set)
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
-        if len(self._running) < self.slots:
+        if len(self._running) < self.slots():
             slot = object()
             self._running.add(slot)
             try:
@@ -152,7 +152,7 @@ class Batch:
 
     def _free(self, slot: object) -> None:
         self._running.discard(slot)
-        while self._queues and len(self._running) < self.slots:
+        while self._queues and len(self._running) < self.slots():
             if taken := self._take():
                 journey = _Journey(taken)
                 journey.task = asyncio.create_task(self._travel(journey))

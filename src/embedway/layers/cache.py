@@ -31,6 +31,8 @@ from embedway.vectors import fault, truncate
 
 _KEYS_KEPT = 256
 """How many combinations of parameters and scope have their keys' beginning at hand."""
+_OPTIONS_KEPT_BYTES = 1024
+"""Longer options are digested anew each time, so that callers cannot fill the memory."""
 
 
 class Recent(Protocol):
@@ -66,14 +68,12 @@ class Cache:
     scope: Scope
     clock: Clock = field(repr=False)
     count: CountCache = field(repr=False)
-    _keys: Callable[[EmbedParams, str], CacheKeys] = field(init=False, repr=False)
+    _kept_keys: Callable[[EmbedParams, str], CacheKeys] = field(init=False, repr=False)
     _all_origins: frozenset[bytes] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        def keys(params: EmbedParams, scope: str) -> CacheKeys:
-            return CacheKeys(self.model, params, scope)
-
-        object.__setattr__(self, "_keys", lru_cache(_KEYS_KEPT)(keys))
+        kept = lru_cache(_KEYS_KEPT)(self._make_keys)
+        object.__setattr__(self, "_kept_keys", kept)
         object.__setattr__(self, "_all_origins", frozenset(self.origins.values()))
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
@@ -91,19 +91,28 @@ class Cache:
         _refuse_zeros(embeddings, wanted, response.attempts)
         return replace(response, params=request.params, embeddings=embeddings)
 
+    def _make_keys(self, params: EmbedParams, scope: str) -> CacheKeys:
+        return CacheKeys(self.model, params, scope)
+
+    def _keys(self, params: EmbedParams, scope: str) -> CacheKeys:
+        is_short = len(params.options) <= _OPTIONS_KEPT_BYTES
+        return (self._kept_keys if is_short else self._make_keys)(params, scope)
+
     async def _answer(self, request: EmbedRequest) -> EmbedResponse:
-        if request.call.cache == "skip":
-            return await self.inner(request)
-        keys = self._keys(request.params, scope_of(request.call.grant, self.scope))
+        call = request.call
+        if call.cache == "skip" or (call.only and self.origins.keys().isdisjoint(call.only)):
+            return await self.inner(request)  # nobody may serve it, also not from here: `balance`
+        keys = self._keys(request.params, scope_of(call.grant, self.scope))
         wanted = [keys.of(value) for value in request.inputs]
         known: Mapping[Key, Cached] = {}
-        if request.call.cache == "use":
+        if call.cache == "use":
             known = await self._look_up(request, keys.label, wanted)
-        missing = [i for i, key in enumerate(wanted) if key not in known]
+        is_all_known = len(known) == len(wanted)
+        missing = [] if is_all_known else [i for i, key in enumerate(wanted) if key not in known]
         self.count("hit", len(wanted) - len(missing))
         if not missing:
             return EmbedResponse(
-                params=request.params, embeddings=tuple(_hit(known[key]) for key in wanted)
+                params=request.params, embeddings=tuple([_hit(known[key]) for key in wanted])
             )
         self.count("miss", len(missing))
         fresh = await self._ask(request, keys.label, wanted, missing)
@@ -120,7 +129,7 @@ class Cache:
     ) -> Mapping[Key, Cached]:
         allowed = self._allowed(request)
         known = self.recent.get_many(keys)
-        if any(cached.origin not in allowed for cached in known.values()):
+        if not allowed.issuperset([cached.origin for cached in known.values()]):
             known = {key: cached for key, cached in known.items() if cached.origin in allowed}
         if self.store is None or len(known) == len(keys):
             return known

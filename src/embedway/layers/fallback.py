@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedway.errors import EmbedError, ModelNotFound, Overloaded, UpstreamError, UpstreamRejected
-from embedway.types import Embedder, EmbedRequest, EmbedResponse, replace
+from embedway.types import Attempt, Embedder, EmbedRequest, EmbedResponse, replace
+
+_RETRIES = 2
+"""Three attempts in all, as for one model; but each model that the caller names gets one."""
+_SHARE_OF_TIME = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,21 +23,31 @@ class Fallback:
     inner: Embedder
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
-        try:
+        call = request.call
+        if not call.fallbacks:
             return await self.inner(request)
-        except EmbedError as error:
-            if not request.call.fallbacks or not _is_cause(error):
-                raise
-            first = error
-        attempts = first.attempts
-        for model in request.call.fallbacks:
-            other = replace(request, params=replace(request.params, model=model))
+        attempts: tuple[Attempt, ...] = ()
+        first: EmbedError | None = None
+        retries = max(0, min(call.retries, _RETRIES - len(call.fallbacks)))
+        for model in (request.params.model, *call.fallbacks):
+            # A provider that never answers must leave time for the next model.
+            share = _SHARE_OF_TIME if model != call.fallbacks[-1] else 1.0
+            one_try = replace(
+                request,
+                params=replace(request.params, model=model),
+                call=replace(call, retries=retries, share=share),
+            )
             try:
-                response = await self.inner(other)
+                response = await self.inner(one_try)
             except EmbedError as error:
-                attempts += error.attempts
-                continue
-            return replace(response, attempts=attempts + response.attempts)
+                attempts += error.attempts or (_not_tried(model, error),)
+                first = first or error
+                if first is error and not _is_cause(error):
+                    break
+                retries = 0
+            else:
+                return replace(response, attempts=attempts + response.attempts)
+        assert first is not None, "the loop ends with an answer or an error"
         first.attempts = attempts
         raise first
 
@@ -42,4 +56,17 @@ def _is_cause(error: EmbedError) -> bool:
     """Whether another model may help: the asked one cannot serve, or its provider failed."""
     return isinstance(error, (UpstreamError, Overloaded, ModelNotFound)) and not isinstance(
         error, UpstreamRejected
+    )
+
+
+def _not_tried(model: str, error: EmbedError) -> Attempt:
+    """A model that was passed over, and why: nobody serves it, or not with these dimensions."""
+    return Attempt(
+        model=model,
+        provider="",
+        upstream_model="",
+        started_ms=0,
+        ended_ms=0,
+        is_success=False,
+        error=error.code,
     )

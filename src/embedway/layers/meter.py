@@ -73,7 +73,10 @@ class Meter:
         model = self.canonical(params.model)
         known = model if model in self.prices else "unknown"
         tried = attempts[-1].provider if attempts else None
-        tokens = sum(embedding.tokens for embedding in embeddings)
+        tokens = cost = 0
+        for embedding in embeddings:  # in one pass: every answer goes through here
+            tokens += embedding.tokens
+            cost += embedding.cost
         line = UsageLine(
             id=call.id,
             created_ms=int((self.clock.now() - seconds) * 1000),
@@ -82,7 +85,7 @@ class Meter:
             provider=_provider(embeddings) or tried,
             inputs=len(request.inputs),
             tokens=tokens,
-            cost=sum(embedding.cost for embedding in embeddings),
+            cost=cost,
             market_cost=tokens * self.prices.get(model, 0),
             latency_ms=round(seconds * 1000),
             status=status,

@@ -7,18 +7,34 @@ and turns token ids into text for models that take text only.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NoReturn
 
 import orjson
 
 from embedway.catalog import Model
 from embedway.directory import Directory
-from embedway.errors import InvalidInput, InvalidRequest, UnsupportedDimensions
+from embedway.errors import InvalidInput, InvalidRequest, SpaceMismatch, UnsupportedDimensions
 from embedway.options import DIMENSIONS, INPUT_TYPES, take
+from embedway.spaces import space_of
 from embedway.tokens import decode_cl100k
-from embedway.types import Embedder, EmbedParams, EmbedRequest, EmbedResponse, Input, replace
+from embedway.types import (
+    Embedder,
+    EmbedParams,
+    EmbedRequest,
+    EmbedResponse,
+    Grant,
+    Input,
+    replace,
+)
+
+_PARAMS_KEPT = 256
+"""How many combinations of parameters have their final form at hand: to make it takes longer than
+to look up a vector."""
+_OPTIONS_KEPT_BYTES = 1024
+"""Longer options are made final anew each time, so that callers cannot fill the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +48,25 @@ class Route:
     """Canonical name to the providers that serve the model; their options count."""
     takes_token_ids: frozenset[str] = frozenset()
     """Canonical names of the models whose every deployment takes cl100k ids."""
+    _kept_final: Callable[[EmbedParams], EmbedParams] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_kept_final", lru_cache(_PARAMS_KEPT)(self._final))
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
-        model = self.directory.look_up_served(request.params.model).model
-        params = _final_params(request.params, model, self.providers[model.id])
-        inputs = request.inputs
-        if model.id not in self.takes_token_ids and not all(type(i) is str for i in inputs):
+        is_short = len(request.params.options) <= _OPTIONS_KEPT_BYTES
+        params = (self._kept_final if is_short else self._final)(request.params)
+        model, inputs = params.model, request.inputs
+        if request.call.grant.space is not None:
+            _check_space(request.call.grant, self.directory.look_up(model).model, params)
+        if model not in self.takes_token_ids and not set(map(type, inputs)) <= {str}:
             # The vocabulary takes half a second to load at first use: never on the event loop.
             inputs = await asyncio.to_thread(_decode_all, inputs)
-        return await self.stacks[model.id](replace(request, params=params, inputs=inputs))
+        return await self.stacks[model](replace(request, params=params, inputs=inputs))
+
+    def _final(self, params: EmbedParams) -> EmbedParams:
+        model = self.directory.look_up_served(params.model).model
+        return _final_params(params, model, self.providers[model.id])
 
 
 def _final_params(params: EmbedParams, model: Model, providers: tuple[str, ...]) -> EmbedParams:
@@ -70,6 +96,17 @@ def _final_params(params: EmbedParams, model: Model, providers: tuple[str, ...])
         if any(options.values())
         else b"",
     )
+
+
+def _check_space(grant: Grant, model: Model, params: EmbedParams) -> None:
+    space = space_of(model, params)
+    # A key that names no input type may embed both the queries and the documents of one index.
+    if grant.space not in (str(space), str(replace(space, input_type=""))):
+        raise SpaceMismatch(
+            f"The key {grant.name!r} is pinned to the space {grant.space}, and this answer would "
+            f"live in {space}. Vectors of two spaces cannot be compared.",
+            param="model",
+        )
 
 
 def _final_input_type(input_type: str | None, model: Model) -> str | None:

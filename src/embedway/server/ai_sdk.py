@@ -30,7 +30,7 @@ from embedway.server.answer import Answer
 from embedway.server.blocks import gateway_block
 from embedway.server.doubles import refuse_doubles
 from embedway.server.embeddings import Embeddings
-from embedway.server.envelope import error_fields, error_headers, request_id
+from embedway.server.envelope import error_fields, error_headers, gateway_metadata, request_id
 from embedway.server.messages import JSON, Incoming, Outgoing
 from embedway.server.render import answer_headers, float_json, render_aside
 from embedway.server.wire import EmbeddingsBody, Width, refuse
@@ -105,7 +105,8 @@ class AiSdk:
             "type": _type(error),
             "param": param,
         }
-        body = orjson.dumps({"error": inner, "generationId": f"gen_{id}"})
+        tried = gateway_metadata(error, id)
+        body = orjson.dumps({"error": inner, "generationId": f"gen_{id}", **tried})
         name = (b"x-request-id", request_id(incoming, id).encode())
         return Outgoing(error.status, (JSON, name, *error_headers(error)), body)
 

@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 
-from embedway.server.schemas import Body, Count, GenerationId, Price, ProviderMetadata
+from embedway.server.schemas import (
+    Body,
+    Count,
+    FailedProviderMetadata,
+    GenerationId,
+    Price,
+    ProviderMetadata,
+)
 
 
 class AiSdkUsage(Body, frozen=True):
@@ -71,3 +78,4 @@ class AiSdkError(Body, frozen=True):
 
     error: AiSdkErrorDetail
     generationId: GenerationId
+    providerMetadata: FailedProviderMetadata | UnsetType = UNSET

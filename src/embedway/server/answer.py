@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from embedway.catalog import Model
-from embedway.spaces import space_of
-from embedway.types import CACHED, CacheMode, EmbedResponse, Space
+from embedway.types import CACHED, CacheMode, Embedding, EmbedResponse, Plan, Space
+
+
+class Totals(Struct, frozen=True, kw_only=True, gc=False):
+    """What is said of all embeddings of an answer together."""
+
+    tokens: int
+    cost: int
+    """Picodollars."""
+    hits: int
+    """How many embeddings were known."""
+    provider: str
+    """The account that served, or "cache" if every vector was known."""
+    is_any_marked: bool
+    """Whether the tokens of one are estimated, or its input was cut, or it is a mean."""
 
 
 class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """A response with all that the blocks around the vectors say."""
 
     response: EmbedResponse
-    asked: str
-    """The model's name as the caller wrote it."""
+    totals: Totals
+    space: Space
+    """The space of the vectors."""
+    plan: Plan
     is_bare: bool
-    """Whether he wrote it without creator."""
-    also: tuple[str, ...]
-    """What else that name could have meant."""
+    """Whether the caller wrote it without creator."""
     requested_model: str
     """Its canonical name."""
     model: Model
     """The model that served."""
-    accounts: tuple[str, ...]
-    """The accounts that serve it."""
-    cost: int
     market_cost: int
     """Picodollars."""
     id: str
@@ -37,27 +49,30 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """Whether what was not known is known from now on."""
 
     @property
-    def tokens(self) -> int:
-        """Tokens of all inputs."""
-        return sum(embedding.tokens for embedding in self.response.embeddings)
-
-    @property
-    def hits(self) -> int:
-        """How many embeddings were known."""
-        return sum(embedding.source == CACHED for embedding in self.response.embeddings)
-
-    @property
     def served_as(self) -> str:
         """The model that served, in the form the caller used."""
         return self.model.bare_name if self.is_bare else self.model.id
 
     @property
-    def provider(self) -> str:
-        """The account that served, or "cache" if every vector was known."""
-        sources = (e.source for e in self.response.embeddings if e.source != CACHED)
-        return next(sources, CACHED)
+    def tokens(self) -> int:
+        """Tokens of all inputs."""
+        return self.totals.tokens
 
     @property
-    def space(self) -> Space:
-        """The space of the vectors."""
-        return space_of(self.model, self.response.params)
+    def provider(self) -> str:
+        """The account that served, or "cache" if every vector was known."""
+        return self.totals.provider
+
+
+def sum_up(embeddings: Sequence[Embedding]) -> Totals:
+    """Once for each answer: up to 2,048 embeddings are gone through."""
+    sources = [embedding.source for embedding in embeddings]
+    return Totals(
+        tokens=sum([embedding.tokens for embedding in embeddings]),
+        cost=sum([embedding.cost for embedding in embeddings]),
+        hits=sources.count(CACHED),
+        provider=next((source for source in sources if source != CACHED), CACHED),
+        is_any_marked=any(
+            [one.is_estimated or one.is_truncated or one.is_averaged for one in embeddings]
+        ),
+    )

@@ -7,27 +7,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 
 from msgspec.structs import replace
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from embedway.errors import EmbedError, HeadersTooLarge, MethodNotAllowed, RequestTooLarge
+from embedway.errors import (
+    EmbedError,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    Overloaded,
+    RequestTimeout,
+    RequestTooLarge,
+)
+from embedway.metrics import Load
 from embedway.runtime import Runtime
 from embedway.server.ai_sdk import AiSdk, Version
 from embedway.server.auth import Guard, KeyRing
 from embedway.server.embeddings import Embeddings
 from embedway.server.envelope import internal_error, render_error
+from embedway.server.gauges import read_deployments
 from embedway.server.media_type import check_body, check_head
 from embedway.server.messages import Hot, Incoming, Outgoing, read_head
 from embedway.server.pages import Pages
+from embedway.server.receipt import LATE
+from embedway.server.sending import PIECE_BYTES, send_outgoing
+from embedway.server.shed import Shed
 
-_LINGER_S = 2.0
-"""How long a caller may go on sending a request that was refused half read. To close a socket
-with unread bytes resets it, and the reset may overtake the answer: he would see no 413, only a
-broken connection, and try again (nginx's lingering_close does the same)."""
+_RESTART_S = 2.0
+"""About how long another process takes to be there."""
 _LENGTH_DIGITS = 18  # Python refuses to read very long numbers
 _log = logging.getLogger("embedway.server")
 _access = logging.getLogger("embedway.access")
@@ -46,6 +57,8 @@ class App:
         self._is_loopback_only = is_loopback_only
         self._stack = AsyncExitStack()
         self._answer: ASGIApp = self._dispatch
+        self.connections: Collection[object] = ()
+        """Those that are open, where the server says it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -72,6 +85,10 @@ class App:
         versions = {
             path: AiSdk(embeddings, runtime.clock, version) for path, version in paths.items()
         }
+        self.shed = Shed(
+            max_requests=server.max_requests_in_flight, max_bytes=server.max_bytes_in_flight
+        )
+        runtime.metrics.watch(partial(read_deployments, runtime.gateway), self._load)
         self._hot: dict[str, Hot] = {
             "/v1/embeddings": embeddings,
             "/embeddings": embeddings,
@@ -89,6 +106,9 @@ class App:
                 expose_headers=["*"],
             )
         return runtime
+
+    def _load(self) -> Load:
+        return Load(self.shed.requests, self.shed.bytes, len(self.connections))
 
     async def has_keys(self) -> bool:
         """Whether a key was ever made."""
@@ -122,19 +142,25 @@ class App:
         try:
             self._check_head(scope)
             if hot is None:
-                await self._pages(scope, receive, send)
+                await self._pages(scope, _in_time(scope, receive), send)
                 return
-            answered = await self._answer_hot(hot, incoming, id, receive)
+            answered = await self._answer_hot(hot, incoming, id, _in_time(scope, receive))
             if answered is None:  # the caller hung up while sending
                 return
             outgoing = answered
         except EmbedError as error:
             outgoing = explain(error, incoming, id)
+        except asyncio.CancelledError:  # nothing but the end of the drain time cancels a request
+            outgoing = explain(_shutting_down(), incoming, id)
         except Exception:
             _log.exception("a bug; request req_%s", id)
             outgoing = explain(internal_error(id), incoming, id)
         self._note(incoming, id, outgoing.status, is_hot=hot is not None)
-        await send_outgoing(outgoing, receive, send)
+        if len(outgoing.body) <= PIECE_BYTES:
+            await send_outgoing(outgoing, receive, send)
+            return
+        with self.shed.hold(len(outgoing.body)):
+            await send_outgoing(outgoing, receive, send)
 
     def _note(self, incoming: Incoming, id: str, status: int, *, is_hot: bool) -> None:
         """Count the answer, and write its line where the operator wants one. Never a text."""
@@ -152,12 +178,24 @@ class App:
             raise MethodNotAllowed(f"{incoming.path} takes POST only.", allow="POST")
         grant = await self.guard.identify(incoming)
         check_head(incoming, is_form_allowed=self._is_loopback_only)
-        body = await self._read_body(incoming, receive)
-        if body is None:
-            return None
-        incoming = replace(incoming, body=body)
-        check_body(incoming)
-        return await hot.handle(incoming, grant, id)
+        # Counted at the length that is told, or the longest that would be read.
+        with self.shed.admit(self._told_length(incoming)):
+            body = await self._read_body(incoming, receive)
+            if body is None:
+                return None
+            incoming = replace(incoming, body=body)
+            check_body(incoming)
+            return await hot.handle(incoming, grant, id)
+
+    def _told_length(self, incoming: Incoming) -> int:
+        """The body's length by its head; the most that is read where that does not say. Raises
+        RequestTooLarge."""
+        if b"transfer-encoding" in incoming.headers:
+            return self._max_body
+        length = incoming.headers.get(b"content-length", b"0")
+        if not length.isdigit() or len(length) > _LENGTH_DIGITS or int(length) > self._max_body:
+            raise self._too_large()
+        return int(length)
 
     def _check_head(self, scope: Scope) -> None:
         headers = scope["headers"]
@@ -170,9 +208,6 @@ class App:
 
     async def _read_body(self, incoming: Incoming, receive: Receive) -> bytes | None:
         """The body, None if the caller hung up. Raises RequestTooLarge before reading too much."""
-        length = incoming.headers.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > _LENGTH_DIGITS or int(length) > self._max_body:
-            raise self._too_large()
         parts, size = [], 0
         while True:
             message = await receive()
@@ -192,28 +227,24 @@ class App:
         )
 
 
-async def send_outgoing(outgoing: Outgoing, receive: Receive, send: Send) -> None:
-    """One whole answer as ASGI messages."""
-    head: list[tuple[bytes, bytes]] = [
-        *outgoing.headers,
-        (b"content-length", str(len(outgoing.body)).encode()),
-    ]
-    is_half_read = outgoing.status in (413, 431)
-    if is_half_read:
-        head.append((b"connection", b"close"))
-    start: Message = {"type": "http.response.start", "status": outgoing.status, "headers": head}
-    await send(start)
-    await send({"type": "http.response.body", "body": outgoing.body, "more_body": is_half_read})
-    if is_half_read:
-        await _discard(receive)
-        await send({"type": "http.response.body", "body": b""})
+def _in_time(scope: Scope, receive: Receive) -> Receive:
+    """*receive*, until `receipt` says that the caller was too slow. It raises RequestTimeout then:
+    what came by then is not the whole body."""
+    state = scope.get("state", {})
+
+    async def receive_in_time() -> Message:
+        message = await receive()
+        if LATE in state:
+            raise RequestTimeout(
+                "The body of the request came too slowly. Send fewer inputs in each request."
+            )
+        return message
+
+    return receive_in_time
 
 
-async def _discard(receive: Receive) -> None:
-    """Read the rest of the request, for a while, and keep none of it."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_S):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
+def _shutting_down() -> EmbedError:
+    return Overloaded(
+        "The gateway is shutting down, and the request was not done in time; try again.",
+        retry_after_s=_RESTART_S,
+    )

@@ -136,6 +136,8 @@ class Guard:
             is_admin=key.type == "admin",
             models=key.models,
             project=key.project,
+            allows_fallbacks=key.allows_fallbacks,
+            space=key.space,
         )
 
     async def may_watch(self, incoming: Incoming) -> None:

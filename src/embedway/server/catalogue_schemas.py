@@ -74,8 +74,37 @@ class EndpointPricing(Body, frozen=True):
     completion: Price
 
 
+class Latency(Body, frozen=True):
+    """Of the last answers, in milliseconds; null before the first."""
+
+    p50: float | None
+    p95: float | None
+
+
+class LastError(Body, frozen=True):
+    """What went wrong last, and when, in milliseconds since 1970."""
+
+    code: str
+    at_ms: int
+
+
+class EndpointHealth(Body, frozen=True):
+    """How a deployment fares."""
+
+    breaker: Literal["closed", "half_open", "open"]
+    wait_s: Annotated[float, Meta(ge=0, description="How long it is not asked.")]
+    in_flight: Count
+    concurrency: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Calls at a time that are good for it now; null without a limit."),
+    ]
+    waiting: Annotated[int, Meta(ge=0, description="Calls that wait for their turn.")]
+    latency_ms: Latency
+    last_error: LastError | None
+
+
 class Endpoint(Body, frozen=True):
-    """One deployment; `status` 0 is in use."""
+    """One deployment."""
 
     name: str
     model_name: str
@@ -83,7 +112,14 @@ class Endpoint(Body, frozen=True):
     pricing: EndpointPricing
     provider_name: str
     supported_parameters: list[str]
-    status: int
+    status: Annotated[
+        int,
+        Meta(
+            description="0: in use; -1: its limit is reached; -2: a call is tried after failures; "
+            "-3: let alone after failures."
+        ),
+    ]
+    health: EndpointHealth
 
 
 class ModelEndpoints(Body, frozen=True):

@@ -18,7 +18,8 @@ from msgspec import Raw, Struct
 
 from embedway.errors import InvalidRequest
 
-_SHORT_BYTES = 4096
+_SHORT_BYTES = 512
+"""A body up to here is looked through as it is, which is quicker than to find its inputs."""
 _NAME = re.compile(rb'"([^"\\]*)"\s*:')
 
 

@@ -3,7 +3,6 @@ bytes out."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +13,11 @@ from embedway.errors import EmbedError, InvalidRequest, ModelNotFound
 from embedway.gateway import Gateway
 from embedway.options import check_options
 from embedway.secret import Secret
-from embedway.server.answer import Answer
+from embedway.server.answer import Answer, sum_up
 from embedway.server.envelope import render_error, request_id
+from embedway.server.headers import Said, read_said, read_tags
 from embedway.server.messages import Incoming, Outgoing
+from embedway.server.planning import make_plan
 from embedway.server.render import render, render_aside
 from embedway.server.wire import (
     EmbeddingsBody,
@@ -26,10 +27,18 @@ from embedway.server.wire import (
     decode_options,
 )
 from embedway.settings import ServerSettings
-from embedway.types import Call, EmbedParams, EmbedRequest, EmbedResponse, Grant
-
-_TRACE = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_TAG = re.compile(r"[\x20-\x7e]{1,64}")
+from embedway.spaces import space_of
+from embedway.types import (
+    CACHED,
+    Attempt,
+    CacheMode,
+    Call,
+    EmbedParams,
+    EmbedRequest,
+    EmbedResponse,
+    Grant,
+    Plan,
+)
 
 
 class Embeddings:
@@ -46,7 +55,9 @@ class Embeddings:
         body = decode_body(incoming.body)
         answer = await self.ask(body, incoming, grant, id, started)
         form, metadata = body.encoding_format or "float", self.settings.response_metadata
-        return await render_aside(answer, lambda: render(answer, form=form, metadata=metadata))
+        return await render_aside(
+            answer, lambda: render(answer, form=form, metadata=metadata), form
+        )
 
     def explain(self, error: EmbedError, incoming: Incoming, id: str) -> Outgoing:
         """The answer to a request that failed."""
@@ -57,13 +68,18 @@ class Embeddings:
     ) -> Answer:
         """Ask the gateway. started: when the request came, on the monotonic clock."""
         request = self._request(body, incoming, grant, id, started)
-        response = await self.gateway(request)
+        try:
+            response = await self.gateway(request)
+        except EmbedError as error:
+            if error.attempts:
+                error.plan = self._plan(body.model, request, error.attempts)
+            raise
         return self._answer(body.model, request, response, incoming, started)
 
     def _request(
         self, body: EmbeddingsBody, incoming: Incoming, grant: Grant, id: str, started: float
     ) -> EmbedRequest:
-        inputs = check_inputs(body.input)
+        inputs, said = check_inputs(body.input), read_said(incoming, self.settings)
         provider_options = dict(body.providerOptions or {})
         routing = _routing(body, provider_options)
         params = EmbedParams(
@@ -75,23 +91,45 @@ class Embeddings:
         call = Call(
             id=id,
             grant=grant,
-            deadline=started + self.settings.request_timeout_s,
-            cache=_cache_mode(body, incoming),
+            deadline=started + said.timeout_s,
+            cache=_cache_mode(body, said),
             fallbacks=self._fallbacks(body, routing),
             only=(body.provider,) if isinstance(body.provider, str) else routing.only or (),
             order=routing.order or (),
             sort=routing.sort,
-            user=incoming.header(b"ai-reporting-user")[:256] or routing.user or body.user,
-            tags=_tags(routing.tags or (), incoming.header(b"ai-reporting-tags")),
-            trace=_trace(incoming),
-            app=(incoming.header(b"x-title") or incoming.header(b"http-referer"))[:128] or None,
+            user=said.user or routing.user or body.user,
+            tags=read_tags(routing.tags or (), said.tags),
+            trace=said.trace,
+            app=said.app,
             credentials=_credentials(routing.byok),
         )
         return EmbedRequest(params=params, inputs=inputs, call=call)
 
+    def _plan(
+        self,
+        asked: str,
+        request: EmbedRequest,
+        attempts: tuple[Attempt, ...],
+        served: str | None = None,
+        *,
+        is_known: bool = False,
+    ) -> Plan:
+        entry = self.gateway.directory.look_up(asked)
+        return make_plan(
+            self.gateway,
+            request.call,
+            asked=asked,
+            model=served or entry.model.id,
+            others=entry.others,
+            attempts=attempts,
+            is_known=is_known,
+        )
+
     def _fallbacks(self, body: EmbeddingsBody, routing: GatewayOptions) -> tuple[str, ...]:
-        directory = self.gateway.directory
         named, also = (body.gateflow and body.gateflow.fallbacks) or (), routing.models or ()
+        if not named and not also:
+            return ()
+        directory = self.gateway.directory
         same = list(map(directory.canonical, named)) == list(map(directory.canonical, also))
         if named and also and not same:
             raise InvalidRequest(
@@ -118,17 +156,18 @@ class Embeddings:
     ) -> Answer:
         directory, served = self.gateway.directory, response.params.model
         entry = directory.look_up(asked)
-        tokens = sum(embedding.tokens for embedding in response.embeddings)
+        model, totals = directory.look_up(served).model, sum_up(response.embeddings)
         return Answer(
             response=response,
-            asked=asked,
+            totals=totals,
+            space=space_of(model, response.params),
+            plan=self._plan(
+                asked, request, response.attempts, served, is_known=totals.provider == CACHED
+            ),
             is_bare=entry.is_bare,
-            also=entry.others,
             requested_model=entry.model.id,
-            model=directory.look_up(served).model,
-            accounts=self.gateway.accounts[served],
-            cost=sum(embedding.cost for embedding in response.embeddings),
-            market_cost=tokens * self.gateway.prices[served],
+            model=model,
+            market_cost=totals.tokens * self.gateway.prices[served],
             id=request.call.id,
             request_id=request_id(incoming, request.call.id),
             latency_ms=round((self._clock.monotonic() - started) * 1000),
@@ -156,36 +195,10 @@ def _routing(body: EmbeddingsBody, provider_options: dict[str, Any]) -> GatewayO
     return body.provider
 
 
-def _cache_mode(body: EmbeddingsBody, incoming: Incoming) -> Any:
+def _cache_mode(body: EmbeddingsBody, said: Said) -> CacheMode:
     if body.gateflow and body.gateflow.cache:
         return body.gateflow.cache
-    return "skip" if "no-store" in incoming.header(b"cache-control").lower() else "use"
-
-
-def _tags(body_tags: tuple[str, ...], header: str) -> tuple[str, ...]:
-    """The body's tags and those of the header `ai-reporting-tags`, each once."""
-    named = [tag.strip() for tag in header.split(",") if tag.strip()]
-    if any(not _TAG.fullmatch(tag) for tag in named):
-        raise InvalidRequest(
-            "The header ai-reporting-tags holds a tag of more than 64 characters, or one with "
-            "characters other than printable ASCII.",
-            param="ai-reporting-tags",
-        )
-    tags = tuple(dict.fromkeys((*body_tags, *named)))
-    if len(tags) > 10:
-        raise InvalidRequest(
-            f"The body and the header ai-reporting-tags name {len(tags)} tags; at most 10 are "
-            "allowed.",
-            param="ai-reporting-tags",
-        )
-    return tags
-
-
-def _trace(incoming: Incoming) -> str | None:
-    named = incoming.header(b"x-gateflow-trace-id")
-    # traceparent is version-traceid-spanid-flags (https://www.w3.org/TR/trace-context/).
-    trace = named or "".join(incoming.header(b"traceparent").split("-")[1:2])
-    return trace if _TRACE.fullmatch(trace) else None
+    return "skip" if said.is_no_store else "use"
 
 
 def _credentials(byok: Mapping[str, Any] | None) -> dict[str, Secret]:

@@ -10,6 +10,7 @@ import orjson
 
 from embedway.errors import EmbedError, MethodNotAllowed, UpstreamError
 from embedway.server.messages import JSON, Headers, Incoming, Outgoing
+from embedway.server.routing import gateflow_routing, gateway_routing
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_RETRY_AFTER_S = 120
@@ -55,8 +56,27 @@ def request_id(incoming: Incoming, id: str) -> str:
 def render_error(error: EmbedError, incoming: Incoming, id: str) -> Outgoing:
     """The whole answer. id: the request's ULID."""
     name = (b"x-request-id", request_id(incoming, id).encode())
-    body = orjson.dumps({"error": error_fields(error)})
+    body = orjson.dumps(
+        {"error": error_fields(error), **gateway_metadata(error, id), **_gateflow(error, id)}
+    )
     return Outgoing(error.status, (JSON, name, *error_headers(error)), body)
+
+
+def gateway_metadata(error: EmbedError, id: str) -> dict[str, Any]:
+    """`providerMetadata`, as far as a failed request has it; nothing where nothing was tried."""
+    if error.plan is None or not error.attempts:
+        return {}
+    routing = gateway_routing(error.plan, error.attempts)
+    gateway = {"routing": routing, "cost": "0", "generationId": f"gen_{id}"}
+    return {"providerMetadata": {"gateway": gateway}}
+
+
+def _gateflow(error: EmbedError, id: str) -> dict[str, Any]:
+    """`gateflow`, likewise."""
+    if error.plan is None or not error.attempts:
+        return {}
+    routing = gateflow_routing(error.plan.model, error.attempts)
+    return {"gateflow": {"request_id": f"req_{id}", "routing": routing}}
 
 
 def internal_error(id: str) -> EmbedError:

@@ -33,6 +33,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "The route does not take this HTTP method.",
         "Use one that the Allow header names.",
     ),
+    "request_timeout": (
+        "The body of the request did not come in time.",
+        "Send fewer inputs in each request, or look at the way to the gateway.",
+    ),
     "request_too_large": (
         "The body has more bytes than the gateway reads.",
         "Send fewer inputs in each request.",
@@ -59,6 +63,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "model_not_allowed": (
         "The key may not use this model.",
         "Use a model that the message names, or another key.",
+    ),
+    "space_mismatch": (
+        "The key is pinned to one vector space, and the answer would live in another.",
+        "Ask for the model and dimensions of the key's space, or use another key.",
     ),
     "budget_exceeded": (
         "The key's budget is spent.",

@@ -6,6 +6,8 @@ from typing import Any
 
 from embedway.catalog import Model
 from embedway.gateway import Gateway
+from embedway.health import Health
+from embedway.model_stack import ModelStack
 from embedway.money import usd_text
 from embedway.server.wire import MAX_INPUTS
 from embedway.types import Space
@@ -58,7 +60,8 @@ def get_model(gateway: Gateway, name: str) -> dict[str, Any]:
 def list_endpoints(gateway: Gateway, name: str) -> dict[str, Any]:
     """`GET /v1/models/{creator}/{model}/endpoints`: the deployments. Raises ModelNotFound.
 
-    `status` is 0 for a deployment in use, as in the AI gateway's page.
+    `status` is 0 for a deployment in use, as in the AI gateway's page, and negative for one that
+    is let alone.
     """
     model = gateway.directory.look_up(name).model
     price = usd_text(gateway.prices[model.id])
@@ -82,9 +85,43 @@ def list_endpoints(gateway: Gateway, name: str) -> dict[str, Any]:
                     "pricing": {"prompt": price, "completion": "0"},
                     "provider_name": account,
                     "supported_parameters": ["dimensions", "encoding_format", "user"],
-                    "status": 0,
+                    **_state(gateway.models[model.id], account),
                 }
                 for account in gateway.accounts.get(model.id, ())
             ],
         }
     }
+
+
+def _state(stack: ModelStack, account: str) -> dict[str, Any]:
+    """How one deployment fares; the model in the process has no limit of calls to show."""
+    health, limit = stack.health[account], stack.limits.get(account)
+    return {
+        "status": _status(health),
+        "health": {
+            "breaker": health.state,
+            "wait_s": round(health.wait_s, 3),
+            "in_flight": health.in_flight,
+            "concurrency": None if limit is None else limit.headroom.concurrency,
+            "waiting": 0 if limit is None else limit.waiting,
+            "latency_ms": {
+                "p50": _rounded(health.percentile_ms(0.5)),
+                "p95": _rounded(health.percentile_ms(0.95)),
+            },
+            "last_error": None
+            if health.last_error is None
+            else {"code": health.last_error.code, "at_ms": health.last_error_ms},
+        },
+    }
+
+
+def _status(health: Health) -> int:
+    if health.state == "open":
+        return -3
+    if health.state == "half_open":
+        return -2
+    return -1 if health.is_full else 0
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)

@@ -18,8 +18,17 @@ _DESCRIPTION = (
 )
 _EVERY_ROUTE = (403, 405, 431, 500, 503)
 _WITH_KEY = (*_EVERY_ROUTE, 400, 401)
-_WITH_BODY = (*_WITH_KEY, 413, 415)
-_EMBEDDING = (*_WITH_KEY, 402, 404, 413, 415, 429, 502, 504)
+_WITH_BODY = (*_WITH_KEY, 408, 413, 415)
+_EMBEDDING = (*_WITH_BODY, 402, 404, 409, 429, 502, 504)
+_TIMEOUT = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "description": "How long the request may take in all, the time in queues included; at most "
+    "server.max_request_timeout_s. Default: server.request_timeout_s.",
+    "schema": {"type": "integer", "minimum": 1},
+    "example": 60_000,
+}
 _REQUEST_ID = {
     "x-request-id": {
         "description": "The caller's own id if it was sound, else ours.",
@@ -80,6 +89,7 @@ def _embedding_paths() -> dict[str, Any]:
             "post",
             "Embed texts",
             "EmbeddingsAnswer",
+            [_TIMEOUT],
             body="EmbeddingsBody",
             errors=_EMBEDDING,
             headers=_EMBEDDING_HEADERS,
@@ -92,7 +102,7 @@ def _embedding_paths() -> dict[str, Any]:
             "post",
             "Embed values for the AI SDK",
             "AiSdkAnswer",
-            [_parameter("ai-model-id", "header", "local/wordllama-256", longest=256)],
+            [_parameter("ai-model-id", "header", "local/wordllama-256", longest=256), _TIMEOUT],
             body="AiSdk5Body" if is_open else "EmbeddingModelBody",
             error="AiSdkError",
             errors=_EMBEDDING,

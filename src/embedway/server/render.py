@@ -7,7 +7,8 @@ stored bytes, floats by orjson over a float32 view, which prints each in its sho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import orjson
@@ -16,26 +17,43 @@ from embedway.money import usd_text
 from embedway.server.answer import Answer
 from embedway.server.blocks import gateflow_block, gateway_block
 from embedway.server.messages import JSON, Headers, Outgoing
+from embedway.server.wire import MAX_INPUTS
 from embedway.settings import ResponseMetadata
-from embedway.types import EmbedResponse
+from embedway.types import Embedding
 from embedway.vectors import as_array, to_base64
 
+Form = Literal["float", "base64"]
+
 _MISS = b"embedway; fwd=miss; stored"
-_NUMBERS_AT_ONCE = 1 << 17
+_NUMBERS_AT_ONCE: dict[Form, int] = {"float": 1 << 17, "base64": 1 << 20}
 """An answer of more numbers is rendered in a thread, so that it never holds the event loop for
 more than a few milliseconds."""
+_ASIDE = ThreadPoolExecutor(1, "embedway-render")
+"""One thread, started when it is needed first and ended with the interpreter: each thread has a
+part of the heap of its own, where the parts of large answers would stay behind."""
 
 
-async def render_aside(answer: Answer, render: Callable[[], Outgoing]) -> Outgoing:
+def _heads(quote: bytes) -> tuple[bytes, ...]:
+    """What stands before each vector, from the end of the one before on."""
+    first = b'{"object":"list","data":[{"object":"embedding","index":0,"embedding":%b'
+    other = b'%b},{"object":"embedding","index":%d,"embedding":%b'
+    return (first % quote, *(other % (quote, i, quote) for i in range(1, MAX_INPUTS)))
+
+
+_HEADS: dict[Form, tuple[bytes, ...]] = {"float": _heads(b""), "base64": _heads(b'"')}
+_LAST: dict[Form, bytes] = {"float": b"}],", "base64": b'"}],'}
+
+
+async def render_aside(
+    answer: Answer, render: Callable[[], Outgoing], form: Form = "float"
+) -> Outgoing:
     """What *render* makes of the answer: in a thread if it is large."""
-    if len(answer.response.embeddings) * answer.space.dimensions > _NUMBERS_AT_ONCE:
-        return await asyncio.to_thread(render)
+    if len(answer.response.embeddings) * answer.space.dimensions > _NUMBERS_AT_ONCE[form]:
+        return await asyncio.get_running_loop().run_in_executor(_ASIDE, render)
     return render()
 
 
-def render(
-    answer: Answer, *, form: Literal["float", "base64"], metadata: ResponseMetadata
-) -> Outgoing:
+def render(answer: Answer, *, form: Form, metadata: ResponseMetadata) -> Outgoing:
     """The answer of `POST /v1/embeddings`."""
     tail: dict[str, Any] = {
         "model": answer.served_as,
@@ -45,28 +63,19 @@ def render(
         tail["providerMetadata"] = {"gateway": gateway_block(answer)}
     if metadata in ("both", "gateflow"):
         tail["gateflow"] = gateflow_block(answer)
-    body = b"".join(
-        (
-            b'{"object":"list","data":[',
-            b",".join(_items(answer.response, form)),
-            b"],",
-            orjson.dumps(tail)[1:],
-        )
-    )
-    return Outgoing(200, answer_headers(answer), body)
+    parts = _parts(answer.response.embeddings, form)
+    parts.append(orjson.dumps(tail)[1:])
+    return Outgoing(200, answer_headers(answer), b"".join(parts))
 
 
-def _items(response: EmbedResponse, form: Literal["float", "base64"]) -> Iterable[bytes]:
-    embeddings = enumerate(response.embeddings)
-    if form == "base64":
-        return [
-            b'{"object":"embedding","index":%d,"embedding":"%b"}' % (i, to_base64(e.vector))
-            for i, e in embeddings
-        ]
-    return [
-        b'{"object":"embedding","index":%d,"embedding":%b}' % (i, float_json(e.vector))
-        for i, e in embeddings
-    ]
+def _parts(embeddings: tuple[Embedding, ...], form: Form) -> list[bytes]:
+    """All up to the end of `data`. Joined once: the vectors are copied once."""
+    text = to_base64 if form == "base64" else float_json
+    parts: list[bytes] = []
+    for head, embedding in zip(_HEADS[form], embeddings, strict=False):
+        parts += (head, text(embedding.vector))
+    parts.append(_LAST[form])
+    return parts
 
 
 def float_json(vector: bytes) -> bytes:
@@ -83,7 +92,7 @@ def answer_headers(answer: Answer) -> Headers:
         (b"x-embedway-model", answer.model.id.encode()),
         (b"x-embedway-provider", answer.provider.encode("ascii", "replace")),
         (b"x-embedway-space", str(answer.space).encode()),
-        (b"x-embedway-cost", usd_text(answer.cost).encode()),
+        (b"x-embedway-cost", usd_text(answer.totals.cost).encode()),
         (b"cache-status", _cache_status(answer)),
         (b"server-timing", b"total;dur=" + milliseconds),
         (b"openai-processing-ms", milliseconds),
@@ -92,7 +101,7 @@ def answer_headers(answer: Answer) -> Headers:
 
 def _cache_status(answer: Answer) -> bytes:
     """RFC 9211."""
-    hits, inputs = answer.hits, len(answer.response.embeddings)
+    hits, inputs = answer.totals.hits, len(answer.response.embeddings)
     if hits == inputs:
         return b"embedway; hit"
     if hits:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import ipaddress
 import logging
+import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 import uvicorn
 from msgspec import Struct
@@ -19,11 +23,16 @@ from embedway.origins import Origins
 from embedway.runtime import Runtime, open_runtime
 from embedway.server.app import App
 from embedway.server.auth import is_loopback
+from embedway.server.receipt import bounded, patience, watch
 
 _BACKLOG = 2048
 _COLLECT_AFTER = 50_000
 """New objects, less those gone, after which the youngest are looked at."""
-_KEEP_ALIVE_S = 75  # nginx's default; longer than the 60 s after which most clients drop one
+_SEND_BUFFER_BYTES = 256 * 2**10
+"""What the system keeps of an answer that is not read; by itself it would keep megabytes, and tell
+so late that some of them were read that a slow caller would seem to read nothing."""
+_LAST_WORDS_S = 1.0
+"""How long requests that were cancelled may take to say so."""
 
 
 class ListenError(ValueError):
@@ -51,21 +60,24 @@ def serve(loaded: Origins, on_ready: Callable[[Ready], None]) -> None:
     host, port = parse_address(settings.server.listen)
     with bind(host, port) as listener:
         app = App(lambda: open_runtime(settings), is_loopback_only=is_loopback(host))
+        _allow_files()
+        bounds = patience(settings.server)
         config = uvicorn.Config(
             app,
             loop="auto",
-            http="httptools",
+            http=bounded(bounds),
             ws="none",
             lifespan="off",  # opened in `_Server.startup`, where a failure keeps its class
             access_log=False,
             log_config=None,
             server_header=False,
             proxy_headers=False,  # nothing here believes what a header says of the peer
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(settings.server.drain_s),
+            timeout_keep_alive=math.ceil(bounds.idle_s),
+            timeout_graceful_shutdown=math.ceil(settings.server.drain_s),
             backlog=_BACKLOG,
         )
-        server = _Server(config, app, on_ready, _url(host, listener.getsockname()[1]))
+        url = _url(host, listener.getsockname()[1])
+        server = _Server(config, app, on_ready, url, bounds.look_every_s)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 
@@ -74,9 +86,15 @@ class _Server(uvicorn.Server):
     """Opens the runtime before it listens, and closes it after the last answer."""
 
     def __init__(
-        self, config: uvicorn.Config, app: App, on_ready: Callable[[Ready], None], url: str
+        self,
+        config: uvicorn.Config,
+        app: App,
+        on_ready: Callable[[Ready], None],
+        url: str,
+        look_every_s: float,
     ) -> None:
         super().__init__(config)
+        self._look_every_s = look_every_s
         self._app = app
         self._on_ready = on_ready
         self._url = url
@@ -94,7 +112,14 @@ class _Server(uvicorn.Server):
             for one, handler in before:
                 signal.signal(one, handler)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets the requests in flight end, the second one does not: uvicorn's own
+        takes only a second SIGINT for that."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.connections = self.server_state.connections
         runtime = await self._app.start()
         is_open = await self._app.is_open()
         if not is_open and not await self._app.has_keys():
@@ -105,11 +130,29 @@ class _Server(uvicorn.Server):
             )
         _calm_collector()
         await super().startup(sockets)
+        self._watching = asyncio.create_task(
+            watch(self.server_state.connections, self._look_every_s, runtime.clock.sleep)
+        )
         self._on_ready(Ready(self._url, runtime, is_open))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
+        if self.server_state.tasks and not self.force_exit:
+            # The time is over and they are cancelled: each still says so to its caller.
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
+        self._watching.cancel()
         await self._app.stop()
+
+
+def _allow_files() -> None:
+    """As many open files, which connections are, as the system allows: 1,024 is usual else."""
+    if sys.platform == "win32":  # there sockets are not files
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS may say "unlimited" and mean fewer
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _calm_collector() -> None:
@@ -143,7 +186,10 @@ def bind(host: str, port: int) -> socket.socket:
         host = str(ipaddress.ip_address(host))
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # Connections have what their listener has.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        return listener
     except OSError as error:
         hint = "; is embedway already running? Choose another with --port"
         taken = hint if "in use" in str(error).lower() else ""

@@ -53,13 +53,14 @@ class ProviderAttempt(Body, frozen=True):
 
 
 class ModelAttempt(Body, frozen=True):
-    """All tries at one model."""
+    """All tries at one model; none if it was passed over, and then `error` says why."""
 
     modelId: str
     canonicalSlug: str
     success: bool
     providerAttemptCount: Count
     providerAttempts: list[ProviderAttempt]
+    error: str | UnsetType = UNSET
 
 
 class Routing(Body, frozen=True):
@@ -106,22 +107,23 @@ class GateflowCache(Body, frozen=True):
     misses: Count
 
 
-class FallbackAttempt(Body, frozen=True):
-    """One try, as GateFlow tells it."""
+class GateflowAttempt(Body, frozen=True):
+    """One try, as GateFlow tells it; a model that was skipped has no provider."""
 
     model: str
-    status: Literal["success", "failed"]
+    status: Literal["success", "failed", "skipped"]
+    provider: str | UnsetType = UNSET
     error: str | UnsetType = UNSET
 
 
-class FallbackRouting(Body, frozen=True):
-    """Why another model served than was asked for."""
+class GateflowRouting(Body, frozen=True):
+    """What was tried, where something failed; and why another model served than was asked for."""
 
     requested_model: str
-    selected_model: str
     fallback_used: bool
-    fallback_reason: Literal["provider_error", "model_unavailable"]
-    attempts: list[FallbackAttempt]
+    attempts: list[GateflowAttempt]
+    selected_model: str | UnsetType = UNSET
+    fallback_reason: Literal["provider_error", "model_unavailable"] | UnsetType = UNSET
 
 
 class Gateflow(Body, frozen=True):
@@ -137,7 +139,7 @@ class Gateflow(Body, frozen=True):
     input_type: str | UnsetType = UNSET
     usage_estimated: bool | UnsetType = UNSET
     truncated: list[Count] | UnsetType = UNSET
-    routing: FallbackRouting | UnsetType = UNSET
+    routing: GateflowRouting | UnsetType = UNSET
 
 
 class EmbeddingsAnswer(Body, frozen=True):
@@ -162,7 +164,30 @@ class ErrorDetail(Body, frozen=True):
     provider: str | UnsetType = UNSET
 
 
+class FailedMetadata(Body, frozen=True):
+    """What the gateway tried; a request that failed costs nothing."""
+
+    routing: Routing
+    cost: Usd
+    generationId: GenerationId
+
+
+class FailedProviderMetadata(Body, frozen=True):
+    """The AI gateway's block of an error."""
+
+    gateway: FailedMetadata
+
+
+class FailedGateflow(Body, frozen=True):
+    """GateFlow's block of an error."""
+
+    request_id: RequestId
+    routing: GateflowRouting
+
+
 class ErrorAnswer(Body, frozen=True):
-    """Every error."""
+    """Every error. The blocks are there if anybody was asked, or a fallback looked at."""
 
     error: ErrorDetail
+    providerMetadata: FailedProviderMetadata | UnsetType = UNSET
+    gateflow: FailedGateflow | UnsetType = UNSET

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -21,6 +22,10 @@ from embedway.ledger import UsageLine
 from embedway.store.database import USAGE, StoreError
 
 _LINES_PER_COMMIT = 1000
+_ROWS_AT_ONCE = 999 // len(USAGE.columns)
+"""Rows of one statement, where so many wait. For each statement the driver lets go of the
+interpreter and has to wait for it again. SQLite binds 999 values at least
+(https://sqlite.org/limits.html)."""
 _LIFE_SIGN_S = 1.0
 _GATHER_S = 0.02
 """How long the writer waits for more lines: what a killed process may lose of this book."""
@@ -35,6 +40,8 @@ class UsageBook:
         # Written as the driver takes it: SQLAlchemy's own way through an insert costs more than the
         # rest of the writing, and while it runs no request does.
         self._insert = str(insert(USAGE).compile(engine))
+        row = self._insert.rpartition(" VALUES ")[2]
+        self._insert_many = self._insert + f", {row}" * (_ROWS_AT_ONCE - 1)
         self._lines: deque[UsageLine] = deque()
         self._readers: deque[threading.Event] = deque()
         self._work = threading.Event()
@@ -112,7 +119,12 @@ class UsageBook:
     def _write(self, rows: list[tuple[Any, ...]]) -> None:
         try:
             with self._engine.begin() as connection:
-                connection.exec_driver_sql(self._insert, rows)
+                full = len(rows) - len(rows) % _ROWS_AT_ONCE
+                for start in range(0, full, _ROWS_AT_ONCE):
+                    values = tuple(chain.from_iterable(rows[start : start + _ROWS_AT_ONCE]))
+                    connection.exec_driver_sql(self._insert_many, values)
+                if full < len(rows):
+                    connection.exec_driver_sql(self._insert, rows[full:])
         except OperationalError as error:  # locked for long, or the disk is full: true of all rows
             self._lose(rows, error)
         except Exception as error:  # whatever it is, the thread must live on

@@ -38,6 +38,8 @@ KEYS = Table(
     Column("expires_ms", BigInteger),
     Column("revoked_ms", BigInteger),
     Column("project", Text, nullable=False),
+    Column("allows_fallbacks", Boolean, nullable=False),
+    Column("space", Text),
 )
 
 USAGE = Table(

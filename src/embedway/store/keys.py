@@ -45,6 +45,8 @@ class Key(Struct, frozen=True, kw_only=True):
     expires_ms: int | None = None
     revoked_ms: int | None = None
     project: str = DEFAULT_PROJECT
+    allows_fallbacks: bool = True
+    space: str | None = None
 
     @property
     def prefix(self) -> str:
@@ -81,6 +83,8 @@ class KeyStore:
         models: tuple[str, ...] | None = None,
         expires_ms: int | None = None,
         project: str = DEFAULT_PROJECT,
+        allows_fallbacks: bool = True,
+        space: str | None = None,
     ) -> tuple[Key, Secret]:
         """Make a key of 256 random bits. The second value is the only copy of its text."""
         key_id = self._random_text(6)
@@ -94,6 +98,8 @@ class KeyStore:
             models=models,
             expires_ms=expires_ms,
             project=project,
+            allows_fallbacks=allows_fallbacks,
+            space=space,
         )
         row = {field: getattr(key, field) for field in Key.__struct_fields__}
         row["models"] = None if models is None else orjson.dumps(models).decode()

@@ -32,7 +32,15 @@ def m002_projects_of_keys(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE keys ADD COLUMN project TEXT NOT NULL DEFAULT 'default'"))
 
 
-MIGRATIONS = (m001_keys_and_usage, m002_projects_of_keys)
+def m003_spaces_of_keys(connection: Connection) -> None:
+    """A key may forbid fallbacks, or be pinned to one vector space."""
+    connection.execute(
+        text("ALTER TABLE keys ADD COLUMN allows_fallbacks BOOLEAN NOT NULL DEFAULT 1")
+    )
+    connection.execute(text("ALTER TABLE keys ADD COLUMN space TEXT"))
+
+
+MIGRATIONS = (m001_keys_and_usage, m002_projects_of_keys, m003_spaces_of_keys)
 
 
 def migrate(connection: Connection) -> None:

@@ -1,0 +1,233 @@
+"""One model's stack: from its accounts to what the router hands requests to.
+
+Here stands the order of these layers, with the reason for each; "above" means: the request meets
+it earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedway.accounts import Served
+from embedway.aws_credentials import AwsChain
+from embedway.cache_key import Scope, origin_of
+from embedway.cached import CountCache, VectorStore
+from embedway.catalog import Model
+from embedway.chance import Chance
+from embedway.clock import Clock
+from embedway.headroom import Headroom
+from embedway.health import Health
+from embedway.layers.balance import Balance
+from embedway.layers.batch import Batch
+from embedway.layers.cache import Cache, Recent
+from embedway.layers.chunk import Chunk
+from embedway.layers.coalesce import Coalesce
+from embedway.layers.hedge import Hedge
+from embedway.layers.limit import Limit
+from embedway.layers.retry import Retry, RetryBudget
+from embedway.layers.split import Split
+from embedway.options import names_of
+from embedway.parts import Limits
+from embedway.pieces import CountTokens
+from embedway.provider import Send
+from embedway.service_account import ServiceAccount
+from embedway.settings import Overlong
+from embedway.tokens import can_count, count_cl100k
+from embedway.types import Embedder, EmbedParams, EmbedRequest
+from embedway.upstream import Renewed, Upstream
+
+_USUAL = 0.95
+"""The share of answers that a hedged call waits for before it is asked again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Where vectors are kept: in memory, and for longer than the process lives."""
+
+    recent: Recent
+    store: VectorStore | None
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What all stacks are built with."""
+
+    send: Send
+    clock: Clock
+    chance: Chance
+    scope: Scope
+    kept: Kept | None
+    count_cache: CountCache
+    count_retry: Callable[[bool], None]
+    count_local: CountTokens | None
+    """The tokens of a text for the model in the process."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelStack:
+    """One model's layers, and what can be seen of its accounts."""
+
+    top: Embedder
+    health: Mapping[str, Health]
+    limits: Mapping[str, Limit]
+    """By account; the model in the process has none."""
+    prices: Mapping[str, int]
+    """By account: picodollars per token, for the cheapest first; 0 for one that is not there."""
+
+
+def build_model_stack(
+    model: Model,
+    served: Sequence[Served],
+    local: Embedder | None,
+    around: Surroundings,
+    *,
+    overlong: Overlong,
+    is_hedged: bool,
+) -> ModelStack:
+    """The stack of *model* over its accounts, and over *local* where that makes its vectors."""
+    limits = {one.deployment.name: _limit(one, around) for one in served}
+    accounts: dict[str, Embedder] = {} if local is None else {"local": local}
+    for one in served:
+        # Above Limit: each part waits for a place of its own.
+        accounts[one.deployment.name] = Split(limits[one.deployment.name], _limits(one))
+    health = {name: Health(around.clock, around.chance) for name in accounts}
+
+    def closed_s(account: str) -> float:
+        return limits[account].headroom.closed_s if account in limits else 0.0
+
+    balance = Balance(
+        model.id, accounts, health, around.chance, _prices(served), _suits(served), closed_s
+    )
+    top: Embedder = balance
+    if served:
+        top = _with_retries(balance, around, is_hedged=is_hedged)
+    if served and local is None and all(one.counts_each for one in served):
+        # Above Retry: a slot of any account will do. Only where each caller's tokens, and so his
+        # bill, stay his own; the local model joins by itself.
+        top = Batch(
+            top,
+            slots=lambda: sum(limit.headroom.concurrency for limit in limits.values()),
+            max_inputs=max(one.deployment.max_inputs for one in served),
+            is_exact=can_count(model.tokenizer),
+        )
+    # Above Batch: no text twice in a batch.
+    top = Coalesce(top, around.scope, around.count_cache)
+    if (kept := around.kept) is not None:
+        # Above Coalesce: a hit never waits. What is made here in microseconds is not worth a disk.
+        store = kept.store if served else None
+        origins = _origins(model, accounts, served)
+        top = Cache(
+            top, model, kept.recent, store, origins, around.scope, around.clock, around.count_cache
+        )
+    if overlong != "error":
+        # Above Cache: pieces are kept, each under its own text.
+        longest = min([one.max_input_tokens for one in served], default=model.max_input_tokens)
+        top = Chunk(top, overlong, longest, _counter(model, served, around.count_local))
+    return ModelStack(top, health, limits, _prices(served))
+
+
+def _with_retries(balance: Balance, around: Surroundings, *, is_hedged: bool) -> Embedder:
+    top: Embedder = balance
+    budget = RetryBudget(around.clock)
+    if is_hedged:
+
+        def usual_s(account: str) -> float | None:
+            health = balance.health[account]
+            usual_ms = health.percentile_ms(_USUAL) if health.is_measured else None
+            return None if usual_ms is None else usual_ms / 1000
+
+        # Above Balance, which knows the accounts; below Retry: both calls are one attempt.
+        top = Hedge(top, around.clock, balance, usual_s, budget.take)
+    # Above Balance: attempts are counted once, and the next one may go elsewhere.
+    return Retry(top, around.clock, budget, balance, around.chance, around.count_retry)
+
+
+def _limit(served: Served, around: Surroundings) -> Limit:
+    deployment, limits = served.deployment, _limits(served)
+    headroom = Headroom(
+        around.clock,
+        deployment.concurrency,
+        deployment.requests_per_minute,
+        deployment.tokens_per_minute,
+    )
+
+    def weigh(request: EmbedRequest) -> int:
+        return sum(limits.weigh(value) for value in request.inputs)
+
+    # Above the end: it counts what truly leaves.
+    return Limit(_end(served, around), deployment.name, headroom, around.clock, weigh)
+
+
+def _limits(served: Served) -> Limits:
+    return Limits(
+        inputs=served.deployment.max_inputs,
+        tokens=served.deployment.max_request_tokens,
+        tokenizer=served.deployment.tokenizer,
+    )
+
+
+def _end(served: Served, around: Surroundings) -> Embedder:
+    deployment = served.deployment
+    renewed: Renewed | None = None
+    if served.credentials_file is not None:
+        file = Path(served.credentials_file).expanduser()
+        renewed = ServiceAccount(file, around.send, around.clock)
+    elif served.provider.sign is not None and not (deployment.credential or deployment.access_key):
+        renewed = AwsChain(deployment.name)
+    return Upstream(served.provider, deployment, around.send, around.clock, renewed)
+
+
+def _suits(served: Sequence[Served]) -> Callable[[str, EmbedParams], bool]:
+    """An account suits if its provider is one that the options are for, and knows the word for the
+    input type: another one would make another vector of the same question."""
+    by_name = {one.deployment.name: one for one in served}
+
+    def suits(account: str, params: EmbedParams) -> bool:
+        one = by_name.get(account)
+        if one is None:
+            return not params.options
+        if params.options and one.provider.name not in names_of(params.options):
+            return False
+        field = one.deployment.input_type
+        return params.input_type is None or field is None or bool(field.value(params.input_type))
+
+    return suits
+
+
+def _origins(
+    model: Model, accounts: Mapping[str, Embedder], served: Sequence[Served]
+) -> dict[str, bytes]:
+    """What stands for each account in a kept vector."""
+    origins = {name: origin_of(name, model.id, model.revision or "") for name in accounts}
+    for one in served:
+        deployment = one.deployment
+        origins[deployment.name] = origin_of(
+            one.provider.name,
+            deployment.base_url,
+            deployment.upstream_model,
+            deployment.project,
+            deployment.location,
+            deployment.region,
+            str(deployment.dimensions),
+        )
+    return origins
+
+
+def _counter(
+    model: Model, served: Sequence[Served], count_local: CountTokens | None
+) -> CountTokens | None:
+    """How the model's tokens are counted here; None where only its provider can."""
+    if not served:
+        return count_local
+    return count_cl100k if can_count(model.tokenizer) else None
+
+
+def _prices(served: Sequence[Served]) -> dict[str, int]:
+    """What each account costs, in picodollars per token.
+
+    Where characters are billed, a token is taken for four.
+    """
+    deployments = [one.deployment for one in served]
+    return {one.name: one.price or 4 * one.price_per_character for one in deployments}
