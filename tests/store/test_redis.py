@@ -608,35 +608,37 @@ async def test_close_waits_for_readers(server, counts, clock):
     assert await reading == set()
 
 
-async def test_cancelled_at_any_moment(server, store, counts):
+async def test_cancelled_at_any_moment(server, counts, clock):
     """However many requests are cancelled, and whenever, no other one gets their answers."""
-    texts = [str(number) for number in range(200)]
-    await put(store, *texts)
-    dice = random.Random(7)
-    answered = cancelled = 0
+    # With time enough, so that only a cancellation takes an answer away.
+    async with opened(server.url, counts, clock, timeout_s=30.0) as store:
+        texts = [str(number) for number in range(200)]
+        await put(store, *texts)
+        dice = random.Random(7)
+        answered = cancelled = 0
 
-    async def ask():
-        nonlocal answered
-        asked = dice.sample(texts, dice.choice((1, 1, 2, 5, 150)))
-        assert await knows(store, *asked) == set(asked)  # all of them, and each the right one
-        answered += 1
+        async def ask():
+            nonlocal answered
+            asked = dice.sample(texts, dice.choice((1, 1, 2, 5, 150)))
+            assert await knows(store, *asked) == set(asked)  # all of them, and each the right one
+            answered += 1
 
-    tasks, under_way = [], []
-    while cancelled < 3000:
-        tasks.append(asyncio.create_task(ask()))
-        for _ in range(dice.randrange(4)):
-            await asyncio.sleep(0)
-        under_way = [task for task in (*under_way, tasks[-1]) if not task.done()]
-        if under_way and dice.random() < 0.7:
-            cancelled += dice.choice(under_way).cancel()
-    for end in await asyncio.gather(*tasks, return_exceptions=True):
-        assert end is None or isinstance(end, asyncio.CancelledError)
+        tasks, under_way = [], []
+        while cancelled < 3000:
+            tasks.append(asyncio.create_task(ask()))
+            for _ in range(dice.randrange(4)):
+                await asyncio.sleep(0)
+            under_way = [task for task in (*under_way, tasks[-1]) if not task.done()]
+            if under_way and dice.random() < 0.7:
+                cancelled += dice.choice(under_way).cancel()
+        for end in await asyncio.gather(*tasks, return_exceptions=True):
+            assert end is None or isinstance(end, asyncio.CancelledError)
 
-    assert answered > 500
-    # No question was broken off: the connections are those of the first ones.
-    assert server.client.info("stats")["total_connections_received"] < 40
-    assert counts["damaged"] == counts["read_error"] == counts["dropped"] == 0
-    assert len(server.client.client_list()) < 20
+        assert answered > 500
+        # No question was broken off: the connections are those of the first ones.
+        assert server.client.info("stats")["total_connections_received"] < 40
+        assert counts["damaged"] == counts["read_error"] == counts["dropped"] == 0
+        assert len(server.client.client_list()) < 20
 
 
 async def test_timed_out_at_any_moment(server, counts, clock):
