@@ -53,10 +53,18 @@ async def store(server, counts, clock):
         yield store
 
 
+@pytest.fixture
+async def hasty(server, counts, clock):
+    """One that waits no longer than a second for Redis."""
+    async with opened(server.url, counts, clock, timeout_s=1.0) as store:
+        yield store
+
+
 @asynccontextmanager
 async def opened(url, counts, clock, **options):
-    """A store that is closed at the end."""
-    store = RedisVectors(url, **{"ttl_s": 1000.0, "clock": clock, "count": counts, **options})
+    """A store that is closed at the end. It is patient, so that a slow machine changes nothing."""
+    patient = {"ttl_s": 1000.0, "clock": clock, "count": counts, "timeout_s": 30.0}
+    store = RedisVectors(url, **(patient | options))
     try:
         yield store
     finally:
@@ -301,16 +309,14 @@ async def test_a_foreign_line_in_the_log(server, store, fields):
     assert (await store.purged_since(mark))[1] == [Selection()]
 
 
-async def test_purges_before_the_first_answer(server, counts, clock):
+async def test_purges_before_the_first_answer(server, store, hasty):
     """Whoever could not ask at first hears of all purges later: rather too many than too few."""
-    async with opened(server.url, counts, clock) as store:
-        await store.purge(Selection(model="early"))
-        server.freeze()
-        mark, selections = await store.purged_since(-1)
-        assert selections == []
-        server.thaw()
-        clock.advance(1.0)
-        assert (await store.purged_since(mark))[1] == [Selection(model="early")]
+    await store.purge(Selection(model="early"))
+    server.freeze()
+    mark, selections = await hasty.purged_since(-1)
+    assert selections == []
+    server.thaw()
+    assert (await store.purged_since(mark))[1] == [Selection(model="early")]
 
 
 async def test_flushall(server, store, counts):
@@ -361,49 +367,49 @@ async def test_a_restart_unnoticed(server, store, counts):
     assert counts["read_error"] == counts["write_error"] == 0
 
 
-async def test_frozen(server, store, counts, clock):
+async def test_frozen(server, store, hasty, counts, clock):
     """A frozen Redis costs the first requests a short wait, the next ones nothing, and when the
     pause is over one of many; thawed, it is used again."""
     await put(store, "a")
     server.freeze()
     started = time.monotonic()
-    many = [knows(store, "a") for _ in range(200)]
+    many = [knows(hasty, "a") for _ in range(200)]
     assert await asyncio.gather(*many) == [set()] * 200
-    assert 0.4 < time.monotonic() - started < 5  # not 200 / 16 times half a second
+    assert 0.9 < time.monotonic() - started < 10  # not 200 / 16 times a second
     assert 1 <= counts["read_error"] <= 16
 
     failed = counts["read_error"]
     started = time.monotonic()
     for _ in range(100):
-        assert await knows(store, "a") == set()
-    assert time.monotonic() - started < 0.4
+        assert await knows(hasty, "a") == set()
+    assert time.monotonic() - started < 0.9
     assert counts["read_error"] == failed
 
     clock.advance(1.0)
-    assert await asyncio.gather(*(knows(store, "a") for _ in range(200))) == [set()] * 200
+    assert await asyncio.gather(*(knows(hasty, "a") for _ in range(200))) == [set()] * 200
     assert counts["read_error"] == failed + 1
 
     server.thaw()
     clock.advance(1.0)
-    assert await knows(store, "a") == {"a"}
-    assert await asyncio.gather(*(knows(store, "a") for _ in range(200))) == [{"a"}] * 200
+    assert await knows(hasty, "a") == {"a"}
+    assert await asyncio.gather(*(knows(hasty, "a") for _ in range(200))) == [{"a"}] * 200
 
 
-async def test_writes_to_a_frozen_redis(server, store, counts, clock):
+async def test_writes_to_a_frozen_redis(server, hasty, counts, clock):
     """While writes fail they are lost and counted; none of them is kept for later."""
     server.freeze()
-    await put(store, *range(300))
+    await put(hasty, *range(300))
     assert counts["write_error"] == 1
     assert counts["dropped"] == 300
-    store.put_many(LABEL, make_entries(*range(300)))
+    hasty.put_many(LABEL, make_entries(*range(300)))
     assert counts["write_error"] == 1
     assert counts["dropped"] == 600
-    assert store._writer.done()
+    assert hasty._writer.done()
     server.thaw()
     clock.advance(1.0)
-    await put(store, "later")
+    await put(hasty, "later")
 
-    assert await knows(store, "later") == {"later"}
+    assert await knows(hasty, "later") == {"later"}
 
 
 async def test_full(server, store, counts, clock, caplog):
@@ -511,7 +517,7 @@ async def test_tries_once(clock, counts):
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as rude:
         url = Secret(f"redis://127.0.0.1:{rude.sockets[0].getsockname()[1]}")
-        async with opened(url, counts, clock, timeout_s=5.0) as store:
+        async with opened(url, counts, clock) as store:
             assert await knows(store, "a") == set()
 
     assert counts["read_error"] == 1
@@ -611,7 +617,7 @@ async def test_close_waits_for_readers(server, counts, clock):
 async def test_cancelled_at_any_moment(server, counts, clock):
     """However many requests are cancelled, and whenever, no other one gets their answers."""
     # With time enough, so that only a cancellation takes an answer away.
-    async with opened(server.url, counts, clock, timeout_s=30.0) as store:
+    async with opened(server.url, counts, clock) as store:
         texts = [str(number) for number in range(200)]
         await put(store, *texts)
         dice = random.Random(7)
@@ -644,7 +650,7 @@ async def test_cancelled_at_any_moment(server, counts, clock):
 async def test_timed_out_at_any_moment(server, counts, clock):
     """An answer that came too late is never given to the next question."""
     texts = [str(number) for number in range(200)]
-    async with opened(server.url, counts, clock, timeout_s=30.0) as store:
+    async with opened(server.url, counts, clock) as store:
         await put(store, *texts)
     dice = random.Random(7)
     right = 0
@@ -678,7 +684,8 @@ async def test_a_mixed_up_connection(counts, clock):
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as foreign:
         port = foreign.sockets[0].getsockname()[1]
-        async with opened(Secret(f"redis://127.0.0.1:{port}"), counts, clock) as store:
+        url = Secret(f"redis://127.0.0.1:{port}")
+        async with opened(url, counts, clock, timeout_s=0.5) as store:
             for _ in answers:
                 clock.advance(1.0)
                 assert await knows(store, "a") == set()
