@@ -29,12 +29,11 @@ import uvloop
 from load import DIMENSIONS, PROVIDER, Result, ask, exchange, report, spawn
 
 LATENCY_S = 0.05
-CALLERS = (32, 128, 512)
+CALLERS = (16, 32, 128, 512)
 """How many wait for an answer at a time: the peak is the best of these."""
 WARM_S, PEAK_S, AFTER_S = 2.0, 4.0, 15.0
-CONNECTIONS, CONNECTIONS_AFTER = 12_000, 14_000
-"""More than are ever in flight: a caller who waits for a connection would spare the gateway. And
-some for those who come after the overload, while the last of it still waits."""
+CONNECTIONS = 12_000
+"""More than are ever in flight: a caller who waits for a connection would spare the gateway."""
 DRAIN_S = 30.0
 TICK_S = 0.002
 GOOD_S = 1.0
@@ -121,14 +120,14 @@ class Load:
         self.port, self.texts = port, texts
         self.free: list[Connection] = []
         self.answers: list[Answer] = []
-        self.opened = self.sent = 0
+        self.sent = 0
 
-    async def offer(self, rate: float, seconds: float, connections: int) -> None:
-        """Send *rate* requests a second over at most so many connections."""
+    async def offer(self, rate: float, seconds: float) -> None:
+        """Send *rate* requests a second, as long as there is a connection that is free."""
         started, before = time.perf_counter(), self.sent
         while (passed := time.perf_counter() - started) < seconds:
             while self.sent - before < int(rate * passed):
-                if not self.free and not await self._open(connections):
+                if not self.free:
                     break
                 self.free.pop().send(next(self.texts))
                 self.sent += 1
@@ -140,19 +139,17 @@ class Load:
         while len(self.answers) < self.sent and time.perf_counter() < end:  # noqa: ASYNC110
             await asyncio.sleep(TICK_S)
 
-    async def _open(self, connections: int) -> bool:
-        """Some more connections; False if there are enough."""
-        more = min(64, connections - self.opened)
-        self.opened += more
+    async def open(self, connections: int) -> None:
+        """Have so many connections ready: who must connect first would not come at his time."""
         loop = asyncio.get_running_loop()
-        made = [
-            loop.create_connection(
-                lambda: Connection(self.free, self.answers), "127.0.0.1", self.port
-            )
-            for _ in range(more)
-        ]
-        await asyncio.gather(*made)
-        return bool(self.free)
+        for start in range(0, connections, 64):
+            made = [
+                loop.create_connection(
+                    lambda: Connection(self.free, self.answers), "127.0.0.1", self.port
+                )
+                for _ in range(min(64, connections - start))
+            ]
+            await asyncio.gather(*made)
 
 
 def main() -> None:
@@ -189,18 +186,22 @@ def measure(port: int, pid: int, options: argparse.Namespace) -> list[Result]:
 
     load = Load(port, texts)
 
-    async def overload() -> tuple[float, int]:
-        await load.offer(options.factor * peak, options.seconds, CONNECTIONS)
+    async def overload() -> tuple[float, int, float]:
+        await load.open(CONNECTIONS)
+        cpu_s = cpu_seconds(pid)
+        await load.offer(options.factor * peak, options.seconds)
         ended, sent = time.perf_counter(), load.sent
-        await load.offer(0.5 * peak, AFTER_S, CONNECTIONS_AFTER)
+        busy = (cpu_seconds(pid) - cpu_s) / options.seconds
+        await load.offer(0.5 * peak, AFTER_S)
         await load.drain()
-        return ended, sent
+        return ended, sent, busy
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        ended, sent = runner.run(overload())
+        ended, sent, busy = runner.run(overload())
     return [
         Result("peak", peak, "req/s"),
         Result("offered, in peaks", sent / options.seconds / peak, least=0.95 * options.factor),
+        Result("the gateway's core was busy", 100 * busy, "%", least=95),
         *told_overload(
             peak, options.seconds, ended, [one for one in load.answers if one.started < ended]
         ),
@@ -274,6 +275,12 @@ def percentile(values: Sequence[float], share: int) -> float:
     if len(values) < 2:
         return sum(values)
     return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has spent so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int) -> float:

@@ -1,5 +1,7 @@
 """Ids are ULIDs: 26 characters, sorted by time, made of nothing but what was passed in."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,14 +53,19 @@ def test_order(one, other):
 def test_are_made_of_clock_and_randomness():
     """A new id holds the clock's time and the randomness that was passed in."""
     clock = FakeClock(now=1469918176.3854)
-    asked = []
+    drawn = []
 
     def random_bytes(count):
-        asked.append(count)
-        return bytes(count)
+        drawn.append(os.urandom(count))
+        return drawn[-1]
 
-    assert Ids(clock, random_bytes).new() == "01ARYZ6S410000000000000000"
-    assert asked == [10]
+    ids = Ids(clock, random_bytes)
+    made = [ids.new() for _ in range(1000)]
+
+    bytes_drawn = b"".join(drawn)
+    parts = [bytes_drawn[i : i + 10] for i in range(0, 10_000, 10)]
+    assert made == [encode_ulid(1469918176385, part) for part in parts]
+    assert made[0].startswith("01ARYZ6S41")
 
 
 def test_differ():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from embedway.accounts import Served, served_models
 from embedway.cached import CountCache
@@ -25,8 +26,9 @@ from embedway.own_models import aliases, hedged_models, overlong_policies, with_
 from embedway.pieces import CountTokens
 from embedway.provider import Send
 from embedway.settings import Settings
+from embedway.spaces import space_of
 from embedway.tokens import can_count
-from embedway.types import Embedder, EmbedRequest, EmbedResponse
+from embedway.types import Embedder, EmbedParams, EmbedRequest, EmbedResponse
 from embedway.wrong_settings import SettingsError
 
 LOCAL_MODEL = "local/wordllama-256"
@@ -66,10 +68,12 @@ def build_gateway(
     count_retry: Callable[[bool], None] = lambda is_granted: None,
     count_cache: CountCache = lambda event, number: None,
     count_local: CountTokens | None = None,
+    is_busy: Callable[[], bool] = lambda: False,
 ) -> Gateway:
     """Put the layers together. Raises SettingsError if an account or alias makes no sense.
 
     kept: None for a gateway that keeps no vectors. count_local: the tokens of a text for *local*.
+    is_busy: whether the process has more to do than it can.
     """
     policies = overlong_policies(settings, catalog)
     catalog = with_own_models(settings, catalog)
@@ -77,7 +81,15 @@ def build_gateway(
     for one in served_models(settings, catalog):
         served.setdefault(one.deployment.model, []).append(one)
     around = Surroundings(
-        send, clock, chance, settings.cache.scope, kept, count_cache, count_retry, count_local
+        send,
+        clock,
+        chance,
+        settings.cache.scope,
+        kept,
+        count_cache,
+        count_retry,
+        count_local,
+        is_busy,
     )
     hedged = hedged_models(settings, catalog)
     stacks = {}
@@ -107,7 +119,7 @@ def build_gateway(
     # Above everything that works or answers: a hit, too, needs permission.
     top = Admit(top, directory.canonical)
     # Topmost: refusals and failures are counted too.
-    top = Meter(top, book, count, prices, directory.canonical, clock)
+    top = Meter(top, book, count, prices, directory.canonical, clock, _spaces(directory))
     return Gateway(
         top,
         directory,
@@ -126,6 +138,17 @@ def _directory(settings: Settings, catalog: Catalog, served: frozenset[str]) -> 
         return Directory(catalog, aliases(settings), served)
     except ValueError as error:
         raise SettingsError(f"models: {error}") from None
+
+
+def _spaces(directory: Directory) -> Callable[[EmbedParams], str]:
+    """The space of what was made with given parameters, of the usual ones without a look."""
+
+    @lru_cache(256)
+    def name(params: EmbedParams) -> str:
+        return str(space_of(directory.look_up(params.model).model, params))
+
+    # Long options are not kept, so that callers cannot fill the memory.
+    return lambda params: (name if len(params.options) <= 1024 else name.__wrapped__)(params)
 
 
 def list_price(model: Model) -> int:

@@ -34,3 +34,9 @@ class UsageLine(Struct, frozen=True, gc=False, kw_only=True):
     app: str | None = None
     is_byok: bool = False
     """Whether the caller's own credential was used."""
+    project: str = "default"
+    """Whose the key is."""
+    space: str | None = None
+    """The space of the vectors; None if there are none."""
+    saved: int = 0
+    """Picodollars at list price of what was known and so not paid again."""

@@ -6,7 +6,7 @@ it earlier.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from embedway.tokens import can_count, count_cl100k
 from embedway.types import Embedder, EmbedParams, EmbedRequest
 from embedway.upstream import Renewed, Upstream
 
+_SLOTS_WHILE_BUSY = 8
 _USUAL = 0.95
 """The share of answers that a hedged call waits for before it is asked again."""
 
@@ -63,6 +64,8 @@ class Surroundings:
     count_retry: Callable[[bool], None]
     count_local: CountTokens | None
     """The tokens of a text for the model in the process."""
+    is_busy: Callable[[], bool]
+    """Whether the process has more to do than it can."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,7 @@ def build_model_stack(
         # bill, stay his own; the local model joins by itself.
         top = Batch(
             top,
-            slots=lambda: sum(limit.headroom.concurrency for limit in limits.values()),
+            slots=lambda: _slots(limits.values(), is_busy=around.is_busy()),
             max_inputs=max(one.deployment.max_inputs for one in served),
             is_exact=can_count(model.tokenizer),
         )
@@ -126,6 +129,13 @@ def build_model_stack(
         longest = min([one.max_input_tokens for one in served], default=model.max_input_tokens)
         top = Chunk(top, overlong, longest, _counter(model, served, around.count_local))
     return ModelStack(top, health, limits, _prices(served))
+
+
+def _slots(limits: Collection[Limit], *, is_busy: bool) -> int:
+    """Calls at a time. While the process itself is what everybody waits for, only a few: then more
+    travel together, and each text costs a fraction of a call of its own."""
+    slots = sum(limit.headroom.concurrency for limit in limits)
+    return min(slots, _SLOTS_WHILE_BUSY) if is_busy else slots
 
 
 def _with_retries(balance: Balance, around: Surroundings, *, is_hedged: bool) -> Embedder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embedway.cached import VectorStore
 from embedway.catalog import Catalog
@@ -26,6 +26,7 @@ from embedway.store.keys import KeyStore, load_pepper
 from embedway.store.recent import RecentVectors
 from embedway.tokens import load_cl100k
 from embedway.transport import Transport
+from embedway.turns import Turns
 from embedway.vector_stores import follow_purges, open_vector_store
 
 
@@ -45,6 +46,8 @@ class Runtime:
     """The vectors in memory; None where none are kept."""
     vectors: VectorStore | None = None
     """The vectors on disk or in Redis."""
+    turns: Turns = field(kw_only=True)
+    """The requests that wait for the event loop."""
 
 
 @asynccontextmanager
@@ -81,6 +84,7 @@ async def open_runtime(
             # By the machine's time, whatever the gateway's clock: a test's does not wait.
             following = asyncio.create_task(follow_purges(recent, vectors, SystemClock().sleep))
             stack.callback(following.cancel)
+        turns = Turns(clock.monotonic)
         gateway = build_gateway(
             settings=settings,
             catalog=catalog,
@@ -93,6 +97,7 @@ async def open_runtime(
             count_cache=metrics.count_cache,
             count_retry=metrics.count_retry,
             count_local=local.count_tokens if local is not None else None,
+            is_busy=lambda: turns.is_busy,
         )
         if gateway.counts_cl100k:
             await asyncio.to_thread(load_cl100k)
@@ -108,6 +113,7 @@ async def open_runtime(
             Ids(clock),
             recent=recent,
             vectors=vectors,
+            turns=turns,
         )
 
 

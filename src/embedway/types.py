@@ -17,6 +17,7 @@ from embedway.secret import Secret
 
 __all__ = [
     "CACHED",
+    "NO_RATES",
     "Attempt",
     "CacheMode",
     "Call",
@@ -28,6 +29,7 @@ __all__ = [
     "Grant",
     "Input",
     "Plan",
+    "Rates",
     "Space",
     "Told",
     "Vector",
@@ -60,6 +62,18 @@ class EmbedParams(Struct, frozen=True, gc=False, kw_only=True):
     """Options of the providers, canonical JSON (sorted keys), empty for none."""
 
 
+class Rates(Struct, frozen=True, gc=False, kw_only=True):
+    """How fast a key may ask; None: as fast as it likes."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+    """Requests at a time."""
+
+
+NO_RATES = Rates()
+
+
 class Grant(Struct, frozen=True, gc=False, kw_only=True):
     """What the caller's key allows. The open server gives every caller `Grant.open()`."""
 
@@ -73,6 +87,9 @@ class Grant(Struct, frozen=True, gc=False, kw_only=True):
     allows_fallbacks: bool = True
     space: str | None = None
     """The only vector space whose vectors this key gets; None: any."""
+    providers: tuple[str, ...] | None = None
+    """Accounts that may serve this key; None allows all."""
+    rates: Rates = NO_RATES
 
     @classmethod
     def open(cls) -> Grant:

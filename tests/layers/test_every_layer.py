@@ -76,7 +76,7 @@ def make_hedge(inner):
 
 LAYERS = {
     "meter": lambda inner: Meter(
-        inner, MemoryBook(), MemoryBook(), {MODEL: 20_000}, DIRECTORY.canonical, FakeClock()
+        inner, MemoryBook(), MemoryBook(), {MODEL: 20_000}, DIRECTORY.canonical, FakeClock(), str
     ),
     "admit": lambda inner: Admit(inner, DIRECTORY.canonical),
     "deadline": lambda inner: Deadline(inner, FakeClock()),

@@ -28,7 +28,13 @@ def make_meter(inner, clock=None):
     book, count = MemoryBook(), MemoryBook()
     prices = {SMALL: 20_000, LARGE: 130_000}
     meter = Meter(
-        inner, book, count, prices, lambda name: NAMES.get(name, name), clock or FakeClock()
+        inner,
+        book,
+        count,
+        prices,
+        lambda name: NAMES.get(name, name),
+        clock or FakeClock(),
+        lambda params: f"{params.model}@8",
     )
     return meter, book, count
 
@@ -64,6 +70,7 @@ async def test_success():
             tags=("a", "b"),
             trace="t",
             app="x",
+            space="small@8",
         )
     ]
     assert count.lines == book.lines
@@ -120,7 +127,7 @@ async def test_a_price_of_zero_is_known():
     """A model without price is written under its name, at a market cost of zero."""
     book = MemoryBook()
     meter = Meter(
-        ScriptedEmbedder(), book, MemoryBook(), {"local/m": 0}, lambda name: name, FakeClock()
+        ScriptedEmbedder(), book, MemoryBook(), {"local/m": 0}, lambda name: name, FakeClock(), str
     )
     await meter(make_request(model="local/m"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from embedway.errors import Overloaded
 from embedway.server.app import App
 from embedway.server.shed import Shed
 from embedway.settings import ServerSettings, Settings
+from embedway.turns import Turns
 from tests.asgi import HOST, MODEL, embed, running
 from tests.fakes import until
 
@@ -158,7 +160,7 @@ async def test_who_may_not_come_in_takes_no_place(app: App) -> None:
 def test_never_more_than_the_bounds(steps: list[tuple[int, bool]]) -> None:
     """Whatever comes and goes: never more requests or bytes than the bounds, but for one long
     request that is alone; nobody is refused while there is room; and nothing is left."""
-    shed, inside = Shed(max_requests=4, max_bytes=40), []
+    shed, inside = Shed(Turns(time.monotonic), max_requests=4, max_bytes=40), []
     for length, goes in steps:
         if goes and inside:
             inside.pop(length % len(inside))[1].__exit__(None, None, None)
@@ -182,7 +184,7 @@ def test_never_more_than_the_bounds(steps: list[tuple[int, bool]]) -> None:
 
 def test_answers_that_are_not_taken_count() -> None:
     """The bytes of an answer that its caller has not taken leave less room for requests."""
-    shed = Shed(max_requests=4, max_bytes=40)
+    shed = Shed(Turns(time.monotonic), max_requests=4, max_bytes=40)
     with shed.hold(35), pytest.raises(Overloaded), shed.admit(10):
         pass
     with shed.admit(10):

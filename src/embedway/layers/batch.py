@@ -24,6 +24,7 @@ from embedway.types import (
     replace,
 )
 
+_ANSWERED_AT_ONCE = 8
 _NOBODY = Grant(key_id="shared", name="several callers")
 
 
@@ -192,27 +193,30 @@ class Batch:
         try:
             response = await self.inner(journey.request)
         except EmbedError as error:
-            self._share(journey, error.finished, error.attempts)
+            await self._share(journey, error.finished, error.attempts)
             self._blame(journey, error)
         else:
             seats = range(len(journey.seats))
             embeddings = dict(zip(seats, response.embeddings, strict=True))
-            self._share(journey, embeddings, response.attempts)
+            await self._share(journey, embeddings, response.attempts)
 
-    def _share(
+    async def _share(
         self,
         journey: _Journey,
         embeddings: Mapping[int, Embedding],
         attempts: tuple[Attempt, ...],
     ) -> None:
-        """Give each caller what is his, and answer those who have all."""
+        """Give each caller what is his, and answer those who have all: a few at a time, since each
+        has an answer to make, and others want to be heard in between."""
         is_guess = len(journey.aboard) > 1 and not self.is_exact
         for seat, embedding in embeddings.items():
             owner, position = journey.seats[seat]
             owner.found[position] = replace(embedding, is_estimated=True) if is_guess else embedding
-        for one in journey.aboard:
+        for number, one in enumerate(journey.aboard):
             one.attempts += attempts
             one.deliver()
+            if number % _ANSWERED_AT_ONCE == _ANSWERED_AT_ONCE - 1:
+                await asyncio.sleep(0)
 
     def _blame(self, journey: _Journey, error: EmbedError) -> None:
         """The error goes to whom it belongs; who was only aboard with him travels again."""

@@ -13,7 +13,15 @@ from typing import Protocol
 from embedway.clock import Clock
 from embedway.errors import EmbedError
 from embedway.ledger import UsageLine
-from embedway.types import CACHED, Attempt, Embedder, Embedding, EmbedRequest, EmbedResponse
+from embedway.types import (
+    CACHED,
+    Attempt,
+    Embedder,
+    Embedding,
+    EmbedParams,
+    EmbedRequest,
+    EmbedResponse,
+)
 
 CALLER_GONE = 499  # nginx's number for a caller who hung up
 
@@ -41,6 +49,8 @@ class Meter:
     """Canonical model name to list price, in picodollars per token; holds every known model."""
     canonical: Callable[[str], str] = field(repr=False)
     clock: Clock = field(repr=False)
+    space: Callable[[EmbedParams], str] = field(repr=False)
+    """The space of what was made with these parameters."""
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
         started = self.clock.monotonic()
@@ -73,10 +83,12 @@ class Meter:
         model = self.canonical(params.model)
         known = model if model in self.prices else "unknown"
         tried = attempts[-1].provider if attempts else None
-        tokens = cost = 0
+        tokens = cost = saved_tokens = 0
         for embedding in embeddings:  # in one pass: every answer goes through here
             tokens += embedding.tokens
             cost += embedding.cost
+            if embedding.source == CACHED:
+                saved_tokens += embedding.tokens
         line = UsageLine(
             id=call.id,
             created_ms=int((self.clock.now() - seconds) * 1000),
@@ -95,6 +107,9 @@ class Meter:
             trace=call.trace,
             app=call.app,
             is_byok=any(attempt.credential_type == "byok" for attempt in attempts),
+            project=call.grant.project,
+            space=self.space(params) if embeddings else None,
+            saved=saved_tokens * self.prices.get(model, 0),
         )
         self.book.add(line)
         self.count(line)

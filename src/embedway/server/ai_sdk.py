@@ -60,7 +60,7 @@ class AiSdk:
 
     async def handle(self, incoming: Incoming, grant: Grant, id: str) -> Outgoing:
         """`embedding-model`: vectors, always as floats. Raises EmbedError."""
-        started = self._clock.monotonic()
+        started = self._clock.monotonic() - incoming.waited_s
         model = incoming.header(b"ai-model-id")
         if not model:
             raise InvalidRequest("The header ai-model-id is missing.", param="ai-model-id")

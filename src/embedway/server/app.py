@@ -13,33 +13,32 @@ from functools import partial
 
 from msgspec.structs import replace
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embedway.errors import (
     EmbedError,
     HeadersTooLarge,
     MethodNotAllowed,
     Overloaded,
-    RequestTimeout,
-    RequestTooLarge,
 )
 from embedway.metrics import Load
 from embedway.runtime import Runtime
 from embedway.server.ai_sdk import AiSdk, Version
 from embedway.server.auth import Guard, KeyRing
+from embedway.server.body import in_time, read_body, told_length
+from embedway.server.door import FullDoor
 from embedway.server.embeddings import Embeddings
 from embedway.server.envelope import internal_error, render_error
 from embedway.server.gauges import read_deployments
 from embedway.server.media_type import check_body, check_head
 from embedway.server.messages import Hot, Incoming, Outgoing, read_head
 from embedway.server.pages import Pages
-from embedway.server.receipt import LATE
+from embedway.server.receipt import ARRIVED
 from embedway.server.sending import PIECE_BYTES, send_outgoing
 from embedway.server.shed import Shed
 
 _RESTART_S = 2.0
 """About how long another process takes to be there."""
-_LENGTH_DIGITS = 18  # Python refuses to read very long numbers
 _log = logging.getLogger("embedway.server")
 _access = logging.getLogger("embedway.access")
 
@@ -86,7 +85,9 @@ class App:
             path: AiSdk(embeddings, runtime.clock, version) for path, version in paths.items()
         }
         self.shed = Shed(
-            max_requests=server.max_requests_in_flight, max_bytes=server.max_bytes_in_flight
+            runtime.turns,
+            max_requests=server.max_requests_in_flight,
+            max_bytes=server.max_bytes_in_flight,
         )
         runtime.metrics.watch(partial(read_deployments, runtime.gateway), self._load)
         self._hot: dict[str, Hot] = {
@@ -96,6 +97,7 @@ class App:
             "/v1/embedding-model": versions["v4"],
             **{f"/{name}/ai/embedding-model": sdk for name, sdk in versions.items()},
         }
+        self.door = FullDoor(self.shed, runtime.clock, runtime.ids, runtime.metrics)
         self._pages = Pages(runtime, self.guard, versions)
         if server.cors_origins:
             self._answer = CORSMiddleware(
@@ -106,6 +108,11 @@ class App:
                 expose_headers=["*"],
             )
         return runtime
+
+    def _late_s(self, scope: Scope) -> float:
+        """How long ago the head was read: the event loop had other things to do since."""
+        arrived: float | None = scope.get("state", {}).get(ARRIVED)
+        return 0.0 if arrived is None else self.runtime.clock.monotonic() - arrived
 
     def _load(self) -> Load:
         return Load(self.shed.requests, self.shed.bytes, len(self.connections))
@@ -136,15 +143,16 @@ class App:
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         hot = self._hot.get(scope["path"])
+        late_s = self._late_s(scope)
         id = self.runtime.ids.new()
         incoming = read_head(scope)
         explain = hot.explain if hot else render_error
         try:
             self._check_head(scope)
             if hot is None:
-                await self._pages(scope, _in_time(scope, receive), send)
+                await self._pages(scope, in_time(scope, receive), send)
                 return
-            answered = await self._answer_hot(hot, incoming, id, _in_time(scope, receive))
+            answered = await self._answer_hot(hot, incoming, id, late_s, in_time(scope, receive))
             if answered is None:  # the caller hung up while sending
                 return
             outgoing = answered
@@ -171,7 +179,7 @@ class App:
             _access.info("%s %s %d req_%s", incoming.method, ascii(incoming.path), status, id)
 
     async def _answer_hot(
-        self, hot: Hot, incoming: Incoming, id: str, receive: Receive
+        self, hot: Hot, incoming: Incoming, id: str, late_s: float, receive: Receive
     ) -> Outgoing | None:
         """The answer of a hot route. Whoever may not come in is refused before his body is read."""
         if incoming.method != "POST":
@@ -179,23 +187,14 @@ class App:
         grant = await self.guard.identify(incoming)
         check_head(incoming, is_form_allowed=self._is_loopback_only)
         # Counted at the length that is told, or the longest that would be read.
-        with self.shed.admit(self._told_length(incoming)):
-            body = await self._read_body(incoming, receive)
+        with self.shed.admit(told_length(incoming, self._max_body)):
+            body = await read_body(receive, self._max_body)
             if body is None:
                 return None
-            incoming = replace(incoming, body=body)
+            waited = await self.runtime.turns.take(late_s)
+            incoming = replace(incoming, body=body, waited_s=waited)
             check_body(incoming)
             return await hot.handle(incoming, grant, id)
-
-    def _told_length(self, incoming: Incoming) -> int:
-        """The body's length by its head; the most that is read where that does not say. Raises
-        RequestTooLarge."""
-        if b"transfer-encoding" in incoming.headers:
-            return self._max_body
-        length = incoming.headers.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > _LENGTH_DIGITS or int(length) > self._max_body:
-            raise self._too_large()
-        return int(length)
 
     def _check_head(self, scope: Scope) -> None:
         headers = scope["headers"]
@@ -205,42 +204,6 @@ class App:
                 f"The head of the request has {len(headers)} fields and {size} bytes; at most "
                 f"{self._max_headers} and {self._max_head} are read."
             )
-
-    async def _read_body(self, incoming: Incoming, receive: Receive) -> bytes | None:
-        """The body, None if the caller hung up. Raises RequestTooLarge before reading too much."""
-        parts, size = [], 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            part: bytes = message.get("body", b"")
-            parts.append(part)
-            size += len(part)
-            if size > self._max_body:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(
-            f"The body is longer than {self._max_body} bytes. Send fewer inputs in each request."
-        )
-
-
-def _in_time(scope: Scope, receive: Receive) -> Receive:
-    """*receive*, until `receipt` says that the caller was too slow. It raises RequestTimeout then:
-    what came by then is not the whole body."""
-    state = scope.get("state", {})
-
-    async def receive_in_time() -> Message:
-        message = await receive()
-        if LATE in state:
-            raise RequestTimeout(
-                "The body of the request came too slowly. Send fewer inputs in each request."
-            )
-        return message
-
-    return receive_in_time
 
 
 def _shutting_down() -> EmbedError:

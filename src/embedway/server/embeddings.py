@@ -51,7 +51,7 @@ class Embeddings:
 
     async def handle(self, incoming: Incoming, grant: Grant, id: str) -> Outgoing:
         """One request of OpenAI's API. Raises EmbedError."""
-        started = self._clock.monotonic()
+        started = self._clock.monotonic() - incoming.waited_s
         body = decode_body(incoming.body)
         answer = await self.ask(body, incoming, grant, id, started)
         form, metadata = body.encoding_format or "float", self.settings.response_metadata

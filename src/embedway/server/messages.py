@@ -26,6 +26,8 @@ class Incoming(Struct, frozen=True, gc=False, kw_only=True):
     """The address of whoever connected."""
     credentials: int = 0
     """How many `Authorization` headers came."""
+    waited_s: float = 0.0
+    """How long it waited here for its turn: part of the time that its caller gives it."""
 
     def header(self, name: bytes) -> str:
         """The header as text, empty if it is missing. Latin-1, as HTTP has it."""

@@ -11,15 +11,18 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Collection
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from msgspec import Struct
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from embedway.server.messages import Outgoing
 from embedway.settings import ServerSettings
 
 LATE = "embedway.late"
 """In the state of an ASGI scope: the caller was too slow, and the rest of his body is not read."""
+ARRIVED = "embedway.arrived"
+"""There, too: when the head of the request was read, on the door's clock."""
 
 _FLOOR_BYTES_PER_S = 240
 _GRACE_S = 5.0
@@ -65,10 +68,32 @@ def patience(settings: ServerSettings) -> Patience:
     )
 
 
+class Door(Protocol):
+    """Whom the application would send away again."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody can come in."""
+        ...
+
+    def refuse(self, data: bytes) -> Outgoing | None:
+        """What to tell the caller whose whole request *data* is; None if it is anything else."""
+        ...
+
+    def let_in(self) -> float:
+        """Somebody comes in; the time on a monotonic clock that goes on while the loop works."""
+        ...
+
+
 class Bounded(HttpToolsProtocol):
-    """uvicorn's protocol, whose callers are looked at by `judge`."""
+    """uvicorn's protocol, whose callers are looked at by `judge`.
+
+    Who is too many is refused here: to be parsed and have a task of his own would cost those who
+    are in a tenth of what an answer costs.
+    """
 
     patience: ClassVar[Patience]
+    open_door: ClassVar[Callable[..., Door]]
     _part: Literal["idle", "head", "body"] = "head"
     """What the caller is sending. The first head is awaited from the start."""
     _since = 0.0
@@ -82,12 +107,18 @@ class Bounded(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A caller connected."""
         super().connection_made(transport)
+        self.door = self.open_door()
         self._since = self._unread_since = self.loop.time()
         if len(self.connections) > self.patience.max_connections:
             self._refuse(_TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came. A head that goes on and on is not kept until its time is over."""
+        if self.door.is_full and self._is_between() and (answer := self.door.refuse(data)):
+            self._since = self.loop.time()
+            self._unset_keepalive_if_required()  # from here on `judge` looks after it
+            self.transport.write(self._written(answer))
+            return
         super().data_received(data)
         if self._part == "head":
             self._received += len(data)
@@ -101,6 +132,7 @@ class Bounded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The end of its head."""
+        self.scope["state"][ARRIVED] = self.door.let_in()
         super().on_headers_complete()
         self._begin("body")
 
@@ -139,10 +171,23 @@ class Bounded(HttpToolsProtocol):
     def _begin(self, part: Literal["idle", "head", "body"]) -> None:
         self._part, self._since, self._received = part, self.loop.time(), 0
 
+    def _is_between(self) -> bool:
+        """Whether the next byte is the first of a request that nothing stands before."""
+        is_new = self._part != "body" and not self._received
+        return is_new and not self._is_answering() and not self.transport.is_closing()
+
+    def _written(self, answer: Outgoing) -> bytes:
+        length = (b"content-length", str(len(answer.body)).encode())
+        headers = (*self.server_state.default_headers, *answer.headers, length)
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        return b"".join((STATUS_LINE[answer.status], *lines, b"\r\n", answer.body))
+
+    def _is_answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete  # None at first
+
     def _is_our_turn(self) -> bool:
         """Whether the caller waits for us, or we do not read what he sends."""
-        is_answering = bool(self.cycle) and not self.cycle.response_complete  # None at first
-        return is_answering and (self._part != "body" or self.flow.read_paused)
+        return self._is_answering() and (self._part != "body" or self.flow.read_paused)
 
     def _is_unread(self, now: float) -> bool:
         """Whether an answer lies there and has not become shorter for too long."""
@@ -174,9 +219,10 @@ def is_late(waited_s: float, received: int, most_s: float) -> bool:
     return is_slow or waited_s > most_s
 
 
-def bounded(given: Patience) -> type[Bounded]:
-    """The protocol for uvicorn, with *given* bounds."""
-    return type("Bounded", (Bounded,), {"patience": given})
+def bounded(given: Patience, open_door: Callable[[], Door]) -> type[Bounded]:
+    """The protocol for uvicorn, with *given* bounds. open_door: asked when somebody connects."""
+    own = {"patience": given, "open_door": staticmethod(open_door)}
+    return type("Bounded", (Bounded,), own)
 
 
 async def watch(

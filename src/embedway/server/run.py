@@ -65,7 +65,7 @@ def serve(loaded: Origins, on_ready: Callable[[Ready], None]) -> None:
         config = uvicorn.Config(
             app,
             loop="auto",
-            http=bounded(bounds),
+            http=bounded(bounds, lambda: app.door),
             ws="none",
             lifespan="off",  # opened in `_Server.startup`, where a failure keeps its class
             access_log=False,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from embedway.errors import Overloaded
+from embedway.turns import Turns
 
 _RETRY_AFTER_S = 1.0
 
@@ -14,11 +15,26 @@ _RETRY_AFTER_S = 1.0
 class Shed:
     """Counts what is in flight. For one event loop."""
 
-    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+    def __init__(self, turns: Turns, *, max_requests: int, max_bytes: int) -> None:
+        self._turns = turns
         self.max_requests = max_requests
         self.max_bytes = max_bytes
         self.requests = 0
         self.bytes = 0
+        self.arriving = 0
+        """Requests whose heads were read and whose tasks have not begun: many may come at once."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no request would be let in, however short."""
+        return self.requests + self.arriving >= self.max_requests or self._turns.is_full
+
+    @property
+    def reason(self) -> str:
+        """Why, while it is full."""
+        if self._turns.is_full:
+            return "more requests waiting than it can answer in time"
+        return f"{self.max_requests} requests in flight, as many as it takes"
 
     @contextmanager
     def admit(self, length: int) -> Iterator[None]:
@@ -26,10 +42,10 @@ class Shed:
 
         One that is longer than all bytes that may be in flight comes in when nothing else is.
         """
-        if self.requests >= self.max_requests:
-            raise _full(f"{self.requests} requests")
+        if self.is_full:
+            raise overloaded(self.reason)
         if self.bytes and self.bytes + length > self.max_bytes:
-            raise _full(f"{self.bytes} bytes of requests")
+            raise overloaded(f"{self.bytes} bytes of requests in flight, as many as it takes")
         self.requests += 1
         self.bytes += length
         try:
@@ -48,8 +64,8 @@ class Shed:
             self.bytes -= length
 
 
-def _full(of_what: str) -> Overloaded:
+def overloaded(has: str) -> Overloaded:
+    """What a caller is told. has: more than what."""
     return Overloaded(
-        f"The gateway has {of_what} in flight, as many as it takes; try again in a second.",
-        retry_after_s=_RETRY_AFTER_S,
+        f"The gateway has {has}; try again in a second.", retry_after_s=_RETRY_AFTER_S
     )

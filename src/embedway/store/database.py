@@ -17,8 +17,10 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     create_engine,
     event,
+    text,
 )
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,6 +42,12 @@ KEYS = Table(
     Column("project", Text, nullable=False),
     Column("allows_fallbacks", Boolean, nullable=False),
     Column("space", Text),
+    Column("providers", Text),
+    Column("ips", Text),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrency", Integer),
+    Column("last_used_ms", BigInteger),
 )
 
 USAGE = Table(
@@ -62,8 +70,80 @@ USAGE = Table(
     Column("trace", Text),
     Column("app", Text),
     Column("is_byok", Boolean, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("space", Text),
+    Column("saved", BigInteger, nullable=False),
     Index("usage_by_key", "key_id"),
+    Index("usage_by_time", "created_ms"),
 )
+
+ATTEMPTS = Table(
+    "attempts",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("inputs", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reserved_tokens", BigInteger, nullable=False),
+    Column("reserved_cost", BigInteger, nullable=False),
+    Column("tokens", BigInteger),
+    Column("cost", BigInteger),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("status", Integer),
+    Column("code", Text),
+    Index("attempts_by_request", "request_id"),
+    Index("attempts_open", "process", sqlite_where=text("state = 'reserved'")),
+)
+
+BUDGETS = Table(
+    "budgets",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("owner_kind", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("period", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    UniqueConstraint("owner_kind", "owner", "period"),
+)
+
+WINDOWS = Table(
+    "windows",
+    METADATA,
+    Column("budget_id", Text, primary_key=True),
+    Column("starts_ms", BigInteger, primary_key=True),
+    Column("ends_ms", BigInteger),
+    Column("spent", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+)
+"""What was spent of a budget, and what is reserved of it, in each of its periods. A total budget
+has one window without an end."""
+
+RESERVATIONS = Table(
+    "reservations",
+    METADATA,
+    Column("request_id", Text, primary_key=True),
+    Column("budget_id", Text, primary_key=True),
+    Column("starts_ms", BigInteger, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+"""What the requests under way have reserved, so that it is not lost with the process."""
+
+PROCESSES = Table(
+    "processes",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+"""The gateways that write to this database, and when each last said so."""
 
 
 class StoreError(Exception):

@@ -14,7 +14,7 @@ from typing import Literal
 
 import orjson
 from msgspec import Struct
-from sqlalchemy import Engine, Executable, insert, or_, select, update
+from sqlalchemy import Engine, Executable, RowMapping, insert, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from embedway.clock import Clock
@@ -25,6 +25,8 @@ KeyType = Literal["prod", "dev", "admin"]
 DEFAULT_PROJECT = "default"
 _PROJECT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PEPPER_BYTES = 32
+_LISTS = ("models", "providers", "ips")
+"""Kept as JSON."""
 
 
 def is_project(name: str) -> bool:
@@ -47,6 +49,15 @@ class Key(Struct, frozen=True, kw_only=True):
     project: str = DEFAULT_PROJECT
     allows_fallbacks: bool = True
     space: str | None = None
+    providers: tuple[str, ...] | None = None
+    """Accounts that may serve it; None: all."""
+    ips: tuple[str, ...] | None = None
+    """Networks it may be used from, such as 10.0.0.0/8; None: all."""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+    """Requests at a time."""
+    last_used_ms: int | None = None
 
     @property
     def prefix(self) -> str:
@@ -102,7 +113,8 @@ class KeyStore:
             space=space,
         )
         row = {field: getattr(key, field) for field in Key.__struct_fields__}
-        row["models"] = None if models is None else orjson.dumps(models).decode()
+        for field in _LISTS:
+            row[field] = None if row[field] is None else orjson.dumps(row[field]).decode()
         self._write(insert(KEYS).values(row))
         return key, Secret(text)
 
@@ -113,10 +125,7 @@ class KeyStore:
                 rows = connection.execute(select(KEYS).order_by(KEYS.c.created_ms)).mappings().all()
         except SQLAlchemyError as error:
             raise StoreError(f"the keys cannot be read: {type(error).__name__}") from None
-        return tuple(
-            Key(**{**row, "models": tuple(orjson.loads(row["models"])) if row["models"] else None})
-            for row in rows
-        )
+        return tuple(_key(row) for row in rows)
 
     def revoke(self, id_or_name: str) -> tuple[Key, ...]:
         """Revoke the active keys of that id or name; returns them, none if there was none."""
@@ -142,6 +151,11 @@ class KeyStore:
     def hash(self, text: bytes) -> bytes:
         """HMAC-SHA-256 under the pepper. A fast hash is right for 256 random bits."""
         return hmac.digest(self._pepper, text, hashlib.sha256)
+
+
+def _key(row: RowMapping) -> Key:
+    lists = {name: tuple(orjson.loads(row[name])) if row[name] else None for name in _LISTS}
+    return Key(**{**row, **lists})
 
 
 def load_pepper(home: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> Secret:

@@ -40,7 +40,78 @@ def m003_spaces_of_keys(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE keys ADD COLUMN space TEXT"))
 
 
-MIGRATIONS = (m001_keys_and_usage, m002_projects_of_keys, m003_spaces_of_keys)
+def m004_books_and_budgets(connection: Connection) -> None:
+    """What keys may do besides; what attempts cost; how much may be spent, and by whom."""
+    for column in (
+        "providers TEXT",
+        "ips TEXT",
+        "requests_per_minute INTEGER CHECK (requests_per_minute >= 1)",
+        "tokens_per_minute BIGINT CHECK (tokens_per_minute >= 1)",
+        "concurrency INTEGER CHECK (concurrency >= 1)",
+        "last_used_ms BIGINT",
+    ):
+        connection.execute(text(f"ALTER TABLE keys ADD COLUMN {column}"))
+    for column in (
+        "project TEXT NOT NULL DEFAULT 'default'",
+        "space TEXT",
+        "saved BIGINT NOT NULL DEFAULT 0 CHECK (saved >= 0)",
+    ):
+        connection.execute(text(f"ALTER TABLE usage ADD COLUMN {column}"))
+    connection.execute(text("CREATE INDEX usage_by_time ON usage (created_ms)"))
+    connection.execute(
+        text(
+            "CREATE TABLE attempts (id TEXT PRIMARY KEY, request_id TEXT NOT NULL, "
+            "process TEXT NOT NULL, key_id TEXT NOT NULL, project TEXT NOT NULL, "
+            "model TEXT NOT NULL, provider TEXT NOT NULL, inputs INTEGER NOT NULL, "
+            "state TEXT NOT NULL CHECK (state IN ('reserved', 'settled', 'unbilled', 'unknown')), "
+            "reserved_tokens BIGINT NOT NULL CHECK (reserved_tokens >= 0), "
+            "reserved_cost BIGINT NOT NULL CHECK (reserved_cost >= 0), "
+            "tokens BIGINT CHECK (tokens >= 0), cost BIGINT CHECK (cost >= 0), "
+            "created_ms BIGINT NOT NULL, ended_ms BIGINT, status INTEGER, code TEXT)"
+        )
+    )
+    connection.execute(
+        text("CREATE INDEX attempts_open ON attempts (process) WHERE state = 'reserved'")
+    )
+    connection.execute(text("CREATE INDEX attempts_by_request ON attempts (request_id)"))
+    connection.execute(
+        text(
+            "CREATE TABLE budgets (id TEXT PRIMARY KEY, "
+            "owner_kind TEXT NOT NULL CHECK (owner_kind IN ('key', 'project')), "
+            "owner TEXT NOT NULL, "
+            "period TEXT NOT NULL CHECK (period IN ('day', 'month', 'total')), "
+            "amount BIGINT NOT NULL CHECK (amount >= 0), created_ms BIGINT NOT NULL, "
+            "UNIQUE (owner_kind, owner, period))"
+        )
+    )
+    connection.execute(
+        text(
+            "CREATE TABLE windows (budget_id TEXT NOT NULL REFERENCES budgets (id), "
+            "starts_ms BIGINT NOT NULL, ends_ms BIGINT, "
+            "spent BIGINT NOT NULL DEFAULT 0 CHECK (spent >= 0), "
+            "reserved BIGINT NOT NULL DEFAULT 0 CHECK (reserved >= 0), "
+            "PRIMARY KEY (budget_id, starts_ms))"
+        )
+    )
+    connection.execute(
+        text(
+            "CREATE TABLE reservations (request_id TEXT NOT NULL, budget_id TEXT NOT NULL, "
+            "starts_ms BIGINT NOT NULL, process TEXT NOT NULL, "
+            "amount BIGINT NOT NULL CHECK (amount >= 0), created_ms BIGINT NOT NULL, "
+            "PRIMARY KEY (request_id, budget_id))"
+        )
+    )
+    connection.execute(
+        text("CREATE TABLE processes (id TEXT PRIMARY KEY, seen_ms BIGINT NOT NULL)")
+    )
+
+
+MIGRATIONS = (
+    m001_keys_and_usage,
+    m002_projects_of_keys,
+    m003_spaces_of_keys,
+    m004_books_and_budgets,
+)
 
 
 def migrate(connection: Connection) -> None:
