@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedway.budgets import Window, window_of
+from embedway.budgets import PERIODS, Window, budget_text, parse_budget, window_of
+from embedway.money import PICODOLLARS
 
 YEARS_MS = st.integers(0, 4_102_444_800_000)
 
@@ -43,3 +44,45 @@ def test_windows_hold_their_time_and_meet(now_ms, period):
     assert window.starts_ms <= now_ms < window.ends_ms
     assert window_of(period, window.ends_ms).starts_ms == window.ends_ms
     assert window_of(period, window.ends_ms - 1) == window
+
+
+@pytest.mark.parametrize(
+    ("text", "period", "dollars"),
+    [
+        ("5usd/month", "month", 5),
+        ("0.5usd/day", "day", 0.5),
+        ("10usd", "total", 10),
+        ("10/total", "total", 10),
+        ("0usd/day", "day", 0),
+    ],
+)
+def test_parse(text, period, dollars):
+    """A budget is an amount and a period; without a period it is for all time."""
+    assert parse_budget(text) == (period, dollars * PICODOLLARS)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("5usd/week", "is not a budget, such as 5usd/month"),
+        ("5usd/Month", "is not a budget"),
+        ("5usd/", "is not a budget"),
+        ("5usd/day/day", "is not a budget"),
+        ("/day", "is not an amount"),
+        ("", "is not an amount"),
+        ("day", "is not an amount"),
+        ("5eur/day", "'5eur' is not an amount in US dollars, such as 5usd"),
+        ("-5usd/day", "is not an amount"),
+        ("9000000usd/day", "more than the most"),
+    ],
+)
+def test_no_budgets(text, told):
+    """What is no budget is refused with what to write."""
+    with pytest.raises(ValueError, match=told):
+        parse_budget(text)
+
+
+@given(st.sampled_from(PERIODS), st.integers(0, 4_000_000 * PICODOLLARS))
+def test_text_of_a_budget(period, amount):
+    """A budget that is written as text is read as what it was."""
+    assert parse_budget(budget_text(period, amount)) == (period, amount)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from embedway.errors import EmbedError
-from embedway.settings import AccountSettings, ModelSettings, Settings
+from embedway.settings import AccountSettings, ModelSettings, OidcSettings, Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
@@ -39,6 +39,7 @@ def settings():
             yield "", field
     yield from (("providers.NAME", field) for field in msgspec.structs.fields(AccountSettings))
     yield from (("models.NAME", field) for field in msgspec.structs.fields(ModelSettings))
+    yield from (("[oidc]", field) for field in msgspec.structs.fields(OidcSettings))
 
 
 @pytest.mark.parametrize(("table", "field"), list(settings()), ids=lambda v: getattr(v, "name", v))
@@ -51,7 +52,7 @@ def test_settings(table, field):
     (row,) = re.findall(rf"^\| `{field.name}` \|(.*)\|$", text, re.MULTILINE)
 
     assert re.search(r"[A-Za-z`].*\.$", row.rpartition("|")[2].strip())
-    if "." not in table:
+    if "." not in table and "[" not in table:
         assert f"EMBEDWAY_{table}_{field.name}".upper().replace("__", "_") in row
 
 

@@ -19,7 +19,12 @@ SHARED = {
     "providers": {"openai", "google"},
     "store": {
         "database",
+        "ledger_rows",
         "migrations",
+        "postgres",
+        "prepared",
+        "rate_counts",
+        "recovery",
         "redis_line",
         "redis_names",
         "redis_queue",
@@ -41,13 +46,15 @@ FENCES = {
     r"time|datetime\.datetime\.now": r"clock",
     r"random": r"chance",
     r"uuid": r"-",
-    r"secrets": r"store\.keys",
+    r"secrets": r"store\.(keys|budgets)",
     r"wordllama|openai|cohere|boto3|tiktoken|pickle": r"-",
     r"botocore(\..*)?": r"aws_credentials",
     r"google\..*": r"service_account",
     r"tokenizers|safetensors": r"static_model",
     r"bpe_openai": r"tokens",
+    r"limits": r"store\.rate_.*",
     r"pyarrow(\..*)?": r"cli\..*",
+    r"(jwt|cryptography)(\..*)?": r"jwks",
 }
 
 

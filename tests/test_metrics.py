@@ -60,6 +60,7 @@ def test_the_text():
         ("embedway_cost_usd_total", "counter"),
         ("embedway_cache_events_total", "counter"),
         ("embedway_retries_total", "counter"),
+        ("embedway_skipped_rate_checks_total", "counter"),
         ("embedway_attempts_total", "counter"),
         ("embedway_breaker_state", "gauge"),
         ("embedway_attempts_in_flight", "gauge"),

@@ -27,11 +27,19 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from embedway.server import ai_sdk_schemas, catalogue_schemas, management_schemas, schemas
+from embedway.server import (
+    ai_sdk_schemas,
+    catalogue_schemas,
+    management_cache_schemas,
+    management_key_schemas,
+    management_money_schemas,
+    management_state_schemas,
+    schemas,
+)
 from embedway.server.error_codes import error_table
 from embedway.server.openapi import build_document
 from embedway.settings import Settings
-from tests.asgi import HOST, MODEL, Response, call, embed, running
+from tests.asgi import HOST, MODEL, Response, bearer, call, embed, running
 from tests.server.provider import SMALL, failure, with_openai
 from tests.server.staying import staying
 
@@ -65,13 +73,16 @@ def send(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Send]:
     with asyncio.Runner() as runner:
         context = running(Settings(home=str(tmp_path_factory.mktemp("home"))))
         app = runner.run(context.__aenter__())
+        # The first key that a request makes would close an open server to all that follow.
+        admin = bearer(app.runtime.keys.create("boss", type="admin")[1])
 
         def send(request: requests.PreparedRequest) -> Response:
             url = urlsplit(str(request.url))
             path = f"{url.path}?{url.query}" if url.query else url.path
             data = request.body or b""
             body = data.encode() if isinstance(data, str) else data
-            headers = dict(request.headers)
+            others = {k: v for k, v in request.headers.items() if k.lower() != "authorization"}
+            headers = {**others, **admin}
             return runner.run(call(staying(app), str(request.method), path, headers, body))
 
         yield send
@@ -131,6 +142,17 @@ def test_the_document_holds_every_route() -> None:
         "/v1/management/cache/purge",
         "/v1/management/cache/export",
         "/v1/management/cache/warm",
+        "/v1/management/api-keys",
+        "/v1/management/api-keys/{id}",
+        "/v1/management/api-keys/{id}/rotate",
+        "/v1/management/projects",
+        "/v1/management/budgets",
+        "/v1/management/budgets/{owner_kind}/{owner}/{period}",
+        "/v1/management/usage",
+        "/v1/management/usage/attempts",
+        "/v1/management/usage/attempts/unknown",
+        "/v1/management/providers",
+        "/v1/management/settings",
         "/livez",
         "/readyz",
         "/healthz",
@@ -150,7 +172,16 @@ def test_the_document_holds_every_route() -> None:
 def test_every_field_of_a_request_says_what_it_is() -> None:
     """The fields of the bodies have descriptions, and their limits are those of the contract."""
     components = DOCUMENT["components"]["schemas"]
-    for name in ("EmbeddingsBody", "EmbeddingModelBody", "GatewayOptions", "PurgeBody"):
+    for name in (
+        "EmbeddingsBody",
+        "EmbeddingModelBody",
+        "GatewayOptions",
+        "PurgeBody",
+        "NewKeyBody",
+        "RotateBody",
+        "BudgetBody",
+        "RateLimits",
+    ):
         for field, schema in components[name]["properties"].items():
             described = schema.get("description") or "$ref" in str(schema)
             assert described, f"{name}.{field}"
@@ -220,10 +251,31 @@ async def _answers(home: Path) -> dict[str, tuple[Any, Response]]:
             "generation": (catalogue_schemas.Generation, await get(f"/v1/generation?id={id}")),
             "credits": (catalogue_schemas.Credits, await get("/v1/credits")),
             "health": (catalogue_schemas.Health, await get("/health")),
-            "cache": (management_schemas.CacheStats, await get("/v1/management/cache")),
+            "cache": (management_cache_schemas.CacheStats, await get("/v1/management/cache")),
             "purged": (
-                management_schemas.Purged,
+                management_cache_schemas.Purged,
                 await call(app, "POST", "/v1/management/cache/purge", body={"model": MODEL}),
+            ),
+            "keys": (management_key_schemas.KeyList, await get("/v1/management/api-keys")),
+            "projects": (
+                management_money_schemas.ProjectList,
+                await get("/v1/management/projects"),
+            ),
+            "usage": (
+                management_money_schemas.UsageAnswer,
+                await get("/v1/management/usage?by=model,user"),
+            ),
+            "attempts": (
+                management_money_schemas.AttemptsAnswer,
+                await get("/v1/management/usage/attempts"),
+            ),
+            "providers": (
+                management_state_schemas.ProviderList,
+                await get("/v1/management/providers"),
+            ),
+            "settings": (
+                management_state_schemas.SettingList,
+                await get("/v1/management/settings"),
             ),
             "values": (
                 ai_sdk_schemas.AiSdkAnswer,

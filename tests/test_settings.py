@@ -90,7 +90,10 @@ def every_setting():
 def test_every_setting_has_a_variable(load, section, field):
     """Each setting can be set in the environment, and then comes from there."""
     value = {"home": "/h", "listen": "a:1", "cors_origins": "a,b", "response_metadata": "none"}.get(
-        field, {"enabled": "false", "level": "info", "scope": "key"}.get(field, "2097152")
+        field,
+        {"enabled": "false", "level": "info", "format": "json", "scope": "key"}.get(
+            field, "2097152"
+        ),
     )
     name = f"EMBEDWAY_{section}_{field}" if section else f"EMBEDWAY_{field}"
     loaded = load(environ={name.upper(): value})
@@ -104,12 +107,22 @@ def test_every_setting_has_a_variable(load, section, field):
     )
 
 
-def test_the_address_of_redis_is_a_secret(load):
-    """It may hold a password, so that it is not shown."""
-    loaded = load(environ={"EMBEDWAY_REDIS_URL": "redis://:s3cret@127.0.0.1/0"})
+@pytest.mark.parametrize("field", ["redis_url", "database_url"])
+def test_addresses_of_servers_are_secrets(load, field):
+    """They may hold a password, so that they are not shown."""
+    loaded = load(environ={f"EMBEDWAY_{field.upper()}": "any://:s3cret@127.0.0.1/0"})
 
-    assert loaded.settings.redis_url.reveal() == "redis://:s3cret@127.0.0.1/0"
+    assert getattr(loaded.settings, field).reveal() == "any://:s3cret@127.0.0.1/0"
     assert "s3cret" not in repr(loaded)
+
+
+@pytest.mark.parametrize("name", ["redis_url", "database_url", "home"])
+def test_at_the_top_of_the_file(load, name):
+    """What stands in no table can be set in the file, too."""
+    loaded = load(f'{name} = "redis://127.0.0.1/0"')
+
+    value = getattr(loaded.settings, name)
+    assert (value if name == "home" else value.reveal()) == "redis://127.0.0.1/0"
 
 
 @pytest.mark.parametrize(

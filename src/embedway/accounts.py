@@ -6,12 +6,12 @@ Raises SettingsError, naming the account, wherever the settings make no sense.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from embedway.addresses import is_public
 from embedway.catalog import Catalog, Model, Offer
 from embedway.offers import plain_offer
 from embedway.provider import AccessKey, Deployment, Provider
@@ -140,7 +140,8 @@ def base_url_of(name: str, account: AccountSettings, provider: Provider) -> str:
                 url = _VERTEX_HOSTS[value]
             url = url.replace(f"{{{field}}}", value)
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+    is_bare = "@" not in parts.netloc and not parts.query and not parts.fragment
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_bare:
         raise SettingsError(f"providers.{name}.base_url must be like https://host/path")
     if not account.private and (parts.scheme == "http" or _is_private(parts.hostname)):
         raise SettingsError(
@@ -153,7 +154,7 @@ def base_url_of(name: str, account: AccountSettings, provider: Provider) -> str:
 def _is_private(host: str) -> bool:
     """Whether *host* is an address, and not one of the public internet."""
     try:
-        return not ipaddress.ip_address(host).is_global
+        return not is_public(host)
     except ValueError:
         return host == "localhost"
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
+from embedway.money import parse_usd, usd_text
+
 OwnerKind = Literal["key", "project"]
 Period = Literal["day", "month", "total"]
+PERIODS: tuple[Period, ...] = get_args(Period)
 
 
 class Budget(Struct, frozen=True, kw_only=True):
@@ -43,3 +46,22 @@ def window_of(period: Period, now_ms: int) -> Window:
         start = start.replace(day=1)
         end = (start + timedelta(days=32)).replace(day=1)
     return Window(int(start.timestamp()) * 1000, int(end.timestamp()) * 1000)
+
+
+def parse_budget(text: str) -> tuple[Period, int]:
+    """The period and the picodollars of "5usd/month", "0.5usd/day" or "10usd", which is a total.
+
+    Raises ValueError.
+    """
+    amount, mark, word = text.partition("/")
+    for period in PERIODS:
+        if period == (word if mark else "total"):
+            return period, parse_usd(amount)
+    raise ValueError(
+        f"{text!r} is not a budget, such as 5usd/month, 0.5usd/day or 10usd (for all time)"
+    )
+
+
+def budget_text(period: Period, amount: int) -> str:
+    """What `parse_budget` reads, from a period and picodollars."""
+    return f"{usd_text(amount)}usd" + ("" if period == "total" else f"/{period}")

@@ -19,6 +19,7 @@
   x SpaceMismatch 409               the key is pinned to another vector space
   x BudgetExceeded 402
   x RateLimited 429                 our own limit
+    + TooMuchAtOnce 429             more than it ever allows
   x Overloaded 503                  our queues are full, or we are shutting down
   x LedgerUnavailable 503
   x DeadlineExceeded 504
@@ -229,6 +230,12 @@ class RateLimited(EmbedError):
     caller_may_retry = True
 
 
+class TooMuchAtOnce(RateLimited):
+    """The request alone is more than the key may send in a minute: to wait is no use."""
+
+    caller_may_retry = False
+
+
 class Overloaded(EmbedError):
     """The gateway has more work waiting than it can do in time."""
 
@@ -274,6 +281,8 @@ class UpstreamError(EmbedError):
         super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.provider = provider
         self.upstream_status = upstream_status
+        self.was_sent = True
+        """Whether the provider may have seen the request, and so may bill it."""
 
 
 class UpstreamRateLimited(UpstreamError):

@@ -20,13 +20,16 @@ from embedway.layers.admit import Admit
 from embedway.layers.deadline import Deadline
 from embedway.layers.fallback import Fallback
 from embedway.layers.meter import Book, Count, Meter
+from embedway.layers.rate import Rate
 from embedway.layers.route import Route
-from embedway.model_stack import Kept, ModelStack, Surroundings, build_model_stack
+from embedway.model_stack import ModelStack, build_model_stack
 from embedway.own_models import aliases, hedged_models, overlong_policies, with_own_models
 from embedway.pieces import CountTokens
 from embedway.provider import Send
+from embedway.rates import KeyRates
 from embedway.settings import Settings
 from embedway.spaces import space_of
+from embedway.surroundings import Books, Kept, Surroundings
 from embedway.tokens import can_count
 from embedway.types import Embedder, EmbedParams, EmbedRequest, EmbedResponse
 from embedway.wrong_settings import SettingsError
@@ -69,11 +72,14 @@ def build_gateway(
     count_cache: CountCache = lambda event, number: None,
     count_local: CountTokens | None = None,
     is_busy: Callable[[], bool] = lambda: False,
+    books: Books | None = None,
+    rates: KeyRates | None = None,
 ) -> Gateway:
     """Put the layers together. Raises SettingsError if an account or alias makes no sense.
 
     kept: None for a gateway that keeps no vectors. count_local: the tokens of a text for *local*.
-    is_busy: whether the process has more to do than it can.
+    is_busy: whether the process has more to do than it can. books: None where nothing that is paid
+    is written down. rates: None where no key has any.
     """
     policies = overlong_policies(settings, catalog)
     catalog = with_own_models(settings, catalog)
@@ -90,6 +96,7 @@ def build_gateway(
         count_retry,
         count_local,
         is_busy,
+        books,
     )
     hedged = hedged_models(settings, catalog)
     stacks = {}
@@ -116,14 +123,19 @@ def build_gateway(
     top = Fallback(top)
     # Above Fallback: one clock for the whole chain.
     top = Deadline(top, clock)
+    # Above Deadline and all that answers: a hit is a request, too. Below Admit: what a key may not
+    # ask for does not use up its limit.
+    if rates is not None:
+        top = Rate(top, rates)
     # Above everything that works or answers: a hit, too, needs permission.
-    top = Admit(top, directory.canonical)
+    accounts = {name: tuple(stack.health) for name, stack in stacks.items()}
+    top = Admit(top, directory.canonical, accounts)
     # Topmost: refusals and failures are counted too.
     top = Meter(top, book, count, prices, directory.canonical, clock, _spaces(directory))
     return Gateway(
         top,
         directory,
-        {name: tuple(stack.health) for name, stack in stacks.items()},
+        accounts,
         stacks,
         prices,
         keeps_vectors=kept is not None,

@@ -1,8 +1,17 @@
-"""What the ledger says of one request of a caller. `store/books.py` keeps these lines."""
+"""What the two books hold: a line for each request of a caller, and one for each attempt at a
+provider, which is written before it is made. And what is reserved of budgets meanwhile."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
+
+from embedway.budgets import Budget
+
+AttemptState = Literal["reserved", "settled", "unbilled", "unknown"]
+"""reserved: under way. settled: the provider said what it used. unbilled: it has billed nothing.
+unknown: it may have billed; charged as reserved until somebody reconciles it."""
 
 
 class UsageLine(Struct, frozen=True, gc=False, kw_only=True):
@@ -40,3 +49,57 @@ class UsageLine(Struct, frozen=True, gc=False, kw_only=True):
     """The space of the vectors; None if there are none."""
     saved: int = 0
     """Picodollars at list price of what was known and so not paid again."""
+
+
+class AttemptBegun(Struct, frozen=True, gc=False, kw_only=True):
+    """One request to a provider that is about to leave."""
+
+    id: str
+    """A ULID."""
+    request_id: str
+    """That of the caller's request; of several who share the attempt, of the first."""
+    key_id: str
+    project: str
+    model: str
+    """Canonical."""
+    provider: str
+    """The account."""
+    inputs: int
+    reserved_tokens: int
+    """As many as it can be at most."""
+    reserved_cost: int
+    """Picodollars, likewise."""
+    created_ms: int
+
+
+class AttemptEnded(Struct, frozen=True, gc=False, kw_only=True):
+    """What became of it."""
+
+    id: str
+    state: AttemptState
+    tokens: int
+    cost: int
+    """Picodollars."""
+    ended_ms: int
+    status: int | None = None
+    """The HTTP status that the provider answered with."""
+    code: str | None = None
+    """The error's code."""
+
+
+class Reservation(Struct, frozen=True, kw_only=True):
+    """What a request may cost at most, held back from every budget it falls under."""
+
+    id: str
+    """A ULID; a request that tries several models makes one for each."""
+    budgets: tuple[Budget, ...]
+    amount: int
+    """Picodollars."""
+    created_ms: int
+
+
+class Held(Struct, frozen=True):
+    """One budget's part of a reservation: in which window it is."""
+
+    budget_id: str
+    starts_ms: int

@@ -99,6 +99,7 @@ class Metrics(Collector):
         self._events = {event: _Number(now()) for event in get_args(CacheEvent)}
         self._events_lock = Lock()
         self._retries = {True: _Number(now()), False: _Number(now())}
+        self._skipped_rates = _Number(now())
         self._since = now()
         self._read_deployments: Callable[[], Iterable[Fares]] = tuple
         self._read_load: Callable[[], Load | None] = lambda: None
@@ -114,6 +115,10 @@ class Metrics(Collector):
     def count_retry(self, is_granted: bool) -> None:
         """A retry might have helped; whether the budget granted it."""
         self._retries[is_granted].number += 1
+
+    def count_skipped_rate(self) -> None:
+        """A question about a key's rates had no answer, and the request was let through."""
+        self._skipped_rates.number += 1
 
     def count_cache(self, event: CacheEvent, number: int) -> None:
         """Texts that were hit, missed or shared a question; vectors stored, evicted, dropped or
@@ -179,6 +184,13 @@ class Metrics(Collector):
                 ((str(is_granted).lower(),), n.number, n.created)
                 for is_granted, n in self._retries.items()
             ),
+        )
+        skipped = self._skipped_rates
+        yield _counter(
+            "embedway_skipped_rate_checks",
+            "Questions about a key's rates that Redis did not answer: the key was let through.",
+            (),
+            (((), skipped.number, skipped.created),),
         )
 
         yield from self._of_deployments(list(self._read_deployments()))

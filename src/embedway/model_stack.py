@@ -6,66 +6,40 @@ it earlier.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from embedway.account_stack import limited, limits_of
 from embedway.accounts import Served
-from embedway.aws_credentials import AwsChain
-from embedway.cache_key import Scope, origin_of
-from embedway.cached import CountCache, VectorStore
+from embedway.cache_key import origin_of
 from embedway.catalog import Model
-from embedway.chance import Chance
 from embedway.clock import Clock
-from embedway.headroom import Headroom
 from embedway.health import Health
 from embedway.layers.balance import Balance
 from embedway.layers.batch import Batch
-from embedway.layers.cache import Cache, Recent
+from embedway.layers.booked import most_cost
+from embedway.layers.cache import Cache
 from embedway.layers.chunk import Chunk
 from embedway.layers.coalesce import Coalesce
 from embedway.layers.hedge import Hedge
 from embedway.layers.limit import Limit
 from embedway.layers.retry import Retry, RetryBudget
 from embedway.layers.split import Split
+from embedway.layers.within_budget import WithinBudget
 from embedway.options import names_of
-from embedway.parts import Limits
+from embedway.parts import most_tokens, size_of
 from embedway.pieces import CountTokens
-from embedway.provider import Send
-from embedway.service_account import ServiceAccount
 from embedway.settings import Overlong
+from embedway.surroundings import Books, Surroundings
 from embedway.tokens import can_count, count_cl100k
 from embedway.types import Embedder, EmbedParams, EmbedRequest
-from embedway.upstream import Renewed, Upstream
 
+_COUNTED_HERE_BYTES = 16_384
+"""The tokens of longer requests are counted in a thread."""
 _SLOTS_WHILE_BUSY = 8
 _USUAL = 0.95
 """The share of answers that a hedged call waits for before it is asked again."""
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """Where vectors are kept: in memory, and for longer than the process lives."""
-
-    recent: Recent
-    store: VectorStore | None
-
-
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """What all stacks are built with."""
-
-    send: Send
-    clock: Clock
-    chance: Chance
-    scope: Scope
-    kept: Kept | None
-    count_cache: CountCache
-    count_retry: Callable[[bool], None]
-    count_local: CountTokens | None
-    """The tokens of a text for the model in the process."""
-    is_busy: Callable[[], bool]
-    """Whether the process has more to do than it can."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +64,11 @@ def build_model_stack(
     is_hedged: bool,
 ) -> ModelStack:
     """The stack of *model* over its accounts, and over *local* where that makes its vectors."""
-    limits = {one.deployment.name: _limit(one, around) for one in served}
+    limits = {one.deployment.name: limited(one, around) for one in served}
     accounts: dict[str, Embedder] = {} if local is None else {"local": local}
     for one in served:
         # Above Limit: each part waits for a place of its own.
-        accounts[one.deployment.name] = Split(limits[one.deployment.name], _limits(one))
+        accounts[one.deployment.name] = Split(limits[one.deployment.name], limits_of(one))
     health = {name: Health(around.clock, around.chance) for name in accounts}
 
     def closed_s(account: str) -> float:
@@ -117,6 +91,9 @@ def build_model_stack(
         )
     # Above Batch: no text twice in a batch.
     top = Coalesce(top, around.scope, around.count_cache)
+    if served and around.books is not None:
+        # Above Coalesce: each caller pays for himself, also where he shares a question.
+        top = _within_budget(top, served, around.books, around.clock)
     if (kept := around.kept) is not None:
         # Above Coalesce: a hit never waits. What is made here in microseconds is not worth a disk.
         store = kept.store if served else None
@@ -154,39 +131,25 @@ def _with_retries(balance: Balance, around: Surroundings, *, is_hedged: bool) ->
     return Retry(top, around.clock, budget, balance, around.chance, around.count_retry)
 
 
-def _limit(served: Served, around: Surroundings) -> Limit:
-    deployment, limits = served.deployment, _limits(served)
-    headroom = Headroom(
-        around.clock,
-        deployment.concurrency,
-        deployment.requests_per_minute,
-        deployment.tokens_per_minute,
-    )
+def _within_budget(
+    inner: Embedder, served: Sequence[Served], books: Books, clock: Clock
+) -> WithinBudget:
+    async def cost(request: EmbedRequest) -> int:
+        if sum(map(size_of, request.inputs)) > _COUNTED_HERE_BYTES:
+            return await asyncio.to_thread(_most_cost, served, request)
+        return _most_cost(served, request)
 
-    def weigh(request: EmbedRequest) -> int:
-        return sum(limits.weigh(value) for value in request.inputs)
-
-    # Above the end: it counts what truly leaves.
-    return Limit(_end(served, around), deployment.name, headroom, around.clock, weigh)
+    return WithinBudget(inner, books.ledger, books.budgets_of, cost, books.ids, clock)
 
 
-def _limits(served: Served) -> Limits:
-    return Limits(
-        inputs=served.deployment.max_inputs,
-        tokens=served.deployment.max_request_tokens,
-        tokenizer=served.deployment.tokenizer,
-    )
-
-
-def _end(served: Served, around: Surroundings) -> Embedder:
-    deployment = served.deployment
-    renewed: Renewed | None = None
-    if served.credentials_file is not None:
-        file = Path(served.credentials_file).expanduser()
-        renewed = ServiceAccount(file, around.send, around.clock)
-    elif served.provider.sign is not None and not (deployment.credential or deployment.access_key):
-        renewed = AwsChain(deployment.name)
-    return Upstream(served.provider, deployment, around.send, around.clock, renewed)
+def _most_cost(served: Sequence[Served], request: EmbedRequest) -> int:
+    """Picodollars at the dearest account that may serve it, for our own credentials."""
+    most = 0
+    for one in served:
+        if one.provider.name not in request.call.credentials:
+            tokens = most_tokens(request.inputs, one.deployment.tokenizer)
+            most = max(most, most_cost(one.deployment, request, tokens))
+    return most
 
 
 def _suits(served: Sequence[Served]) -> Callable[[str, EmbedParams], bool]:

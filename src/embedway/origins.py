@@ -29,6 +29,10 @@ from embedway.wrong_settings import SettingsError, decode_secret, explain, neare
 
 PREFIX = "EMBEDWAY_"
 DEFAULT = "default"
+_FREE = ["providers", "models"]
+"""Tables whose entries the operator names."""
+_LISTS = ["oidc"]
+"""Lists of tables. They and the tables above are set in the file alone."""
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -42,7 +46,8 @@ class Origins(Struct, frozen=True, kw_only=True):
     """What the operator should be told at start."""
 
     def origin(self, name: str) -> str:
-        """Where the value of the dotted *name* came from."""
+        """Where the value of the dotted *name* came from; a list comes as a whole."""
+        name = name.partition("[")[0]
         while name:
             if name in self.origins:
                 return self.origins[name]
@@ -77,6 +82,23 @@ def load_settings(
         _assign(tree, name, text, "command line", origins)
     notes = _apply_credentials(tree, environ, origins)
     return Origins(settings=_convert(tree, origins), origins=origins, notes=notes)
+
+
+def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of settings; an empty table is a value itself. Where there may be
+    many tables of one name, each has its number in it."""
+    if isinstance(value, Struct):
+        value = {field: getattr(value, field) for field in value.__struct_fields__}
+    elif isinstance(value, tuple) and value and isinstance(value[0], Struct):
+        value = dict(enumerate(value))
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from flatten(inner, f"{name}.{key}" if name else str(key))
+    elif name in _LISTS and value:
+        for number, inner in enumerate(value, 1):
+            yield from flatten(inner, f"{name}[{number}]")
+    else:
+        yield name, value
 
 
 def data_folder(environ: Mapping[str, str], platform: str) -> Path:
@@ -147,9 +169,12 @@ def _merge(
 
 def _refuse_non_tables(tree: Mapping[str, Any], path: Path) -> None:
     """What comes next puts values into the tables, so that they must be tables."""
-    for name in Settings.__struct_fields__:
-        if name != "home" and not isinstance(tree.get(name, {}), dict):
+    for name in dict.fromkeys([section for section, _, _ in _sections() if section] + _FREE):
+        if not isinstance(tree.get(name, {}), dict):
             raise SettingsError(f"{path}: {name}: must be a table, [{name}]")
+    for name in _LISTS:
+        if not isinstance(tree.get(name, []), list):
+            raise SettingsError(f"{path}: {name}: must be a list of tables, [[{name}]]")
 
 
 def _sections() -> Iterator[tuple[str, str, Any]]:
@@ -159,7 +184,7 @@ def _sections() -> Iterator[tuple[str, str, Any]]:
         if isinstance(inner, type) and issubclass(inner, Struct):
             for sub in msgspec.structs.fields(inner):
                 yield field.name, sub.name, sub.type
-        elif field.name not in ("providers", "models"):
+        elif field.name not in _FREE + _LISTS:
             yield "", field.name, inner
 
 

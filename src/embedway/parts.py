@@ -14,6 +14,7 @@ _LEAST_BYTES_PER_TOKEN = 3
 turns out to be too large is refused and cut again."""
 _BYTES_PER_ID = 7
 """A token id in JSON, with its comma."""
+_MARKS = 2
 _LONGEST_COUNTED = 250_000
 """Characters. No model takes texts that long (the longest limit known is 32,000 tokens), counting
 them takes a while, and beyond a million the tokenizer refuses."""
@@ -53,6 +54,16 @@ def size_of(value: Input) -> int:
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     return len(value) * _BYTES_PER_ID
+
+
+def most_tokens(inputs: Sequence[Input], tokenizer: str | None = None) -> int:
+    """As many tokens as these can be at most. With the *tokenizer*, as many as they are: that takes
+    a while for long ones."""
+    limits = Limits(inputs=len(inputs), tokenizer=tokenizer)
+    if can_count(tokenizer):
+        return sum([limits.weigh(value) for value in inputs])
+    # No token is shorter than a byte, and models put a beginning and an end to each text.
+    return sum([size_of(v) + _MARKS if isinstance(v, str) else len(v) for v in inputs])
 
 
 def plan(inputs: Sequence[Input], limits: Limits) -> list[range]:

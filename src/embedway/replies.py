@@ -20,10 +20,13 @@ from embedway.errors import (
     UpstreamUnavailable,
 )
 from embedway.provider import Deployment, HttpResponse
+from embedway.redaction import printable, without_credentials
 from embedway.tokens import can_count, count_tokens, estimate_tokens, share_tokens
 from embedway.types import Embedding, EmbedRequest, Input, Told, Vector
 
 _LONGEST_MESSAGE = 500
+_LONGEST_READ = 4096
+"""Of a message, before it is shortened: whoever echoes a megabyte costs no time."""
 _LONGEST_WAIT_S = 86_400.0
 _MOST_TOKENS = 2**31
 """No request has as many: whoever reports them has not counted."""
@@ -186,11 +189,8 @@ def _presentable(told: str, deployment: Deployment) -> str:
     secrets = [deployment.credential]
     if (key := deployment.access_key) is not None:
         secrets += [key.secret, key.session_token]
-    for secret in secrets:
-        if secret is not None and secret.reveal():
-            told = told.replace(secret.reveal(), "***")
-    printable = "".join(one if one.isprintable() else " " for one in told[:_LONGEST_MESSAGE])
-    return printable.strip()
+    shown = without_credentials(told[:_LONGEST_READ], [one for one in secrets if one is not None])
+    return printable(shown[:_LONGEST_MESSAGE]).strip()
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

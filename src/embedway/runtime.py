@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from embedway.admissions import Admissions
 from embedway.cached import VectorStore
 from embedway.catalog import Catalog
 from embedway.catalog_file import load_catalog
@@ -16,14 +17,20 @@ from embedway.ids import Ids
 from embedway.introductions import introduce
 from embedway.local import Local
 from embedway.metrics import Metrics
-from embedway.model_stack import Kept
+from embedway.oidc import TokenVerifier
 from embedway.provider import Send
+from embedway.rate_stores import open_rate_store
+from embedway.rates import KeyRates
 from embedway.settings import Settings
+from embedway.spending import Spending
 from embedway.static_model import load_wordllama
 from embedway.store.books import UsageBook
-from embedway.store.database import open_database
+from embedway.store.budgets import BudgetStore
+from embedway.store.database import Database, open_database
 from embedway.store.keys import KeyStore, load_pepper
+from embedway.store.ledger import Ledger
 from embedway.store.recent import RecentVectors
+from embedway.surroundings import Books, Kept
 from embedway.tokens import load_cl100k
 from embedway.transport import Transport
 from embedway.turns import Turns
@@ -48,6 +55,12 @@ class Runtime:
     """The vectors on disk or in Redis."""
     turns: Turns = field(kw_only=True)
     """The requests that wait for the event loop."""
+    rates: KeyRates = field(kw_only=True)
+    database: Database = field(kw_only=True)
+    """What the two books are added up in."""
+    budgets: BudgetStore = field(kw_only=True)
+    admissions: Admissions | None = field(kw_only=True)
+    """Callers with tokens of other issuers; None where none is trusted."""
 
 
 @asynccontextmanager
@@ -64,7 +77,7 @@ async def open_runtime(
         catalog = load_catalog()
         # The model's files and the database are read side by side: both wait for the disk.
         engine, local = await asyncio.gather(
-            asyncio.to_thread(open_database, settings.home_path),
+            asyncio.to_thread(open_database, settings.home_path, settings.database_url),
             asyncio.to_thread(_load_local, settings, catalog, clock),
         )
         stack.callback(engine.dispose)
@@ -84,7 +97,12 @@ async def open_runtime(
             # By the machine's time, whatever the gateway's clock: a test's does not wait.
             following = asyncio.create_task(follow_purges(recent, vectors, SystemClock().sleep))
             stack.callback(following.cancel)
-        turns = Turns(clock.monotonic)
+        rates = KeyRates(open_rate_store(settings, clock, metrics.count_skipped_rate), clock)
+        stack.push_async_callback(rates.close)
+        turns, ids, budgets = Turns(clock.monotonic), Ids(clock), BudgetStore(engine, clock)
+        spending = Spending(budgets.all, clock)
+        ledger = Ledger(engine, clock, process=ids.new())
+        stack.push_async_callback(asyncio.to_thread, ledger.close)
         gateway = build_gateway(
             settings=settings,
             catalog=catalog,
@@ -98,6 +116,8 @@ async def open_runtime(
             count_retry=metrics.count_retry,
             count_local=local.count_tokens if local is not None else None,
             is_busy=lambda: turns.is_busy,
+            rates=rates,
+            books=Books(ledger, spending.budgets_of, ids),
         )
         if gateway.counts_cl100k:
             await asyncio.to_thread(load_cl100k)
@@ -110,11 +130,23 @@ async def open_runtime(
             book,
             metrics,
             clock,
-            Ids(clock),
+            ids,
             recent=recent,
             vectors=vectors,
             turns=turns,
+            rates=rates,
+            database=engine,
+            budgets=budgets,
+            admissions=_admissions(settings, send, clock, budgets, spending),
         )
+
+
+def _admissions(
+    settings: Settings, send: Send, clock: Clock, budgets: BudgetStore, spending: Spending
+) -> Admissions | None:
+    if not settings.oidc:
+        return None
+    return Admissions(TokenVerifier(settings, send, clock), budgets, spending.forget)
 
 
 def _recent(settings: Settings, clock: Clock, metrics: Metrics) -> RecentVectors:

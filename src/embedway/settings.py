@@ -6,7 +6,7 @@ Units stand in the names (`_s`, `_bytes`, `_inputs`). `docs/settings.md` is gene
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -18,6 +18,7 @@ __all__ = [
     "LocalSettings",
     "LogSettings",
     "ModelSettings",
+    "OidcSettings",
     "ServerSettings",
     "Settings",
 ]
@@ -127,6 +128,10 @@ class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Literal["debug", "info", "warning", "error"],
         Meta(description="`info` writes a line for each embedding request and each refusal."),
     ] = "warning"
+    format: Annotated[
+        Literal["text", "json"],
+        Meta(description="`json` writes one object a line: see [logs.md](logs.md)."),
+    ] = "text"
 
 
 class AccountSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -202,20 +207,70 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = "error"
 
 
+class OidcSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose tokens count as keys: `[[oidc]]`, as often as needed; see [oidc.md](oidc.md)."""
+
+    issuer: Annotated[str, Meta(description="The URL that `iss` must say, letter by letter.")]
+    audience: Annotated[str, Meta(description="What `aud` must say, and nothing beside it.")]
+    jwks_url: Annotated[
+        str | None,
+        Meta(description="Where the issuer's keys are; default: where the issuer itself says."),
+    ] = None
+    private: Annotated[bool, Meta(description="Allows plain http and private addresses.")] = False
+    claims: Annotated[
+        # Any: a claim keeps the type it is written with, so that "1" is never taken for 1.
+        dict[str, Any], Meta(description="What the token must say besides; at least one claim.")
+    ] = {}
+    project: Annotated[
+        str, Meta(description="The project of its callers: a name, or `claim:NAME` of a claim.")
+    ] = "default"
+    models: Annotated[
+        tuple[str, ...] | None, Meta(description="Models its callers may ask for; none: all.")
+    ] = None
+    providers: Annotated[
+        tuple[str, ...] | None, Meta(description="Accounts that may serve them; none: all.")
+    ] = None
+    requests_per_minute: Annotated[
+        _Count | None, Meta(description="The most requests of one subject in a minute.")
+    ] = None
+    tokens_per_minute: Annotated[_Count | None, Meta(description="Its most tokens, likewise.")] = (
+        None
+    )
+    concurrency: Annotated[_Count | None, Meta(description="Its most requests at a time.")] = None
+    allows_fallbacks: Annotated[
+        bool, Meta(description="Whether its requests may name models to fall back to.")
+    ] = True
+    space: Annotated[
+        str | None, Meta(description="The only vector space its callers get; none: any.")
+    ] = None
+    budget_day: Annotated[
+        str | None, Meta(description="What one subject may spend in a day of UTC, such as `5usd`.")
+    ] = None
+    budget_month: Annotated[str | None, Meta(description="Likewise in a month.")] = None
+    budget_total: Annotated[str | None, Meta(description="Likewise for all time.")] = None
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
     home: Annotated[str, Meta(description="The folder of the database and other state.")]
     server: ServerSettings = ServerSettings()
+    database_url: Annotated[
+        Secret | None,
+        Meta(description="A PostgreSQL that keeps keys and books in place of the home folder."),
+    ] = None
     redis_url: Annotated[
         Secret | None,
-        Meta(description="A Redis that keeps vectors in place of the disk, shared by processes."),
+        Meta(
+            description="A Redis for what processes share: vectors (not on disk then), keys' rates."
+        ),
     ] = None
     local: LocalSettings = LocalSettings()
     cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
     providers: dict[str, AccountSettings] = {}
     models: dict[str, ModelSettings] = {}
+    oidc: tuple[OidcSettings, ...] = ()
 
     @property
     def home_path(self) -> Path:

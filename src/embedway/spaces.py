@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from embedway.catalog import Model
 from embedway.options import is_raw
 from embedway.types import EmbedParams, Space
+
+_RAW = b'{"jina":{"normalized":false}}'
+"""Options for vectors that are not normalised: they live in a space of their own."""
+_WIDTH_DIGITS = 6
 
 
 def space_of(model: Model, params: EmbedParams) -> Space:
@@ -15,6 +21,25 @@ def space_of(model: Model, params: EmbedParams) -> Space:
         revision=_revision(model, params),
         input_type=(params.input_type or "") if model.input_type_in_space else "",
     )
+
+
+def is_possible_space(models: Iterable[Model], text: str) -> bool:
+    """Whether one of *models* gives vectors in the space that is written so."""
+    base, _, input_type = text.partition("+")
+    width = base.rpartition("@")[2]
+    if not (width.isascii() and width.isdigit() and len(width) <= _WIDTH_DIGITS):
+        return False
+    for model in models:
+        spaces = [
+            str(
+                space_of(model, EmbedParams(model=model.id, dimensions=int(width), options=options))
+            )
+            for options in (b"", _RAW)
+        ]
+        is_typed = not input_type or model.input_type_in_space
+        if base in spaces and model.allows_dimensions(int(width)) and is_typed:
+            return True
+    return False
 
 
 def _revision(model: Model, params: EmbedParams) -> str:

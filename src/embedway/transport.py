@@ -9,7 +9,6 @@ are mapped here and nowhere else, in words of our own, because the client's may 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -21,6 +20,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from embedway.addresses import is_public
 from embedway.provider import HttpRequest, HttpResponse, TransportError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class _PublicResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         found = await self._inner.resolve(host, port, family)
-        if not all(ipaddress.ip_address(one["host"]).is_global for one in found):
+        if not all(is_public(one["host"]) for one in found):
             raise OSError(None, "the name leads to an address that is not public")
         return found
 

@@ -90,6 +90,10 @@ class Grant(Struct, frozen=True, gc=False, kw_only=True):
     providers: tuple[str, ...] | None = None
     """Accounts that may serve this key; None allows all."""
     rates: Rates = NO_RATES
+    ips: tuple[str, ...] | None = None
+    """Networks it may be used from; None allows all."""
+    expires_ms: int | None = None
+    """Until when it works, in milliseconds since 1970."""
 
     @classmethod
     def open(cls) -> Grant:

@@ -28,6 +28,7 @@ from embedway.provider import (
     Send,
     TransportError,
 )
+from embedway.redaction import without_texts
 from embedway.replies import read_told
 from embedway.secret import Secret
 from embedway.types import Attempt, Embedding, EmbedRequest, EmbedResponse, Input, Told, replace
@@ -70,6 +71,7 @@ class Upstream:
                 raise self._explain(deployment, response)
             embeddings = self._read(request, deployment, response)
         except UpstreamError as error:
+            _hide_texts(error, request)
             attempt = self._attempt(request, started_ms, error.upstream_status, error, told)
             error.attempts += (attempt,)
             raise
@@ -90,7 +92,11 @@ class Upstream:
             )
         if self.renewed is None:
             return self.deployment
-        found = await self.renewed()
+        try:
+            found = await self.renewed()
+        except UpstreamError as error:
+            error.was_sent = False
+            raise
         if isinstance(found, AccessKey):
             return replace(self.deployment, access_key=found)
         return replace(self.deployment, credential=found)
@@ -109,7 +115,9 @@ class Upstream:
             kind: Callable[..., UpstreamError] = (
                 UpstreamTimeout if error.is_timeout else UpstreamUnavailable
             )
-            raise kind(f"{deployment.name}: {error.reason}", provider=deployment.name) from None
+            failed = kind(f"{deployment.name}: {error.reason}", provider=deployment.name)
+            failed.was_sent = error.was_sent
+            raise failed from None
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
@@ -190,6 +198,14 @@ class Upstream:
             told=told,
             credential_type="byok" if is_byok else "system",
         )
+
+
+def _hide_texts(error: UpstreamError, request: EmbedRequest) -> None:
+    """Texts of several callers may be in the request, and each of them is told of its failure."""
+    texts = [value for value in request.inputs if isinstance(value, str)]
+    texts.append(request.call.user or "")
+    error.message = without_texts(error.message, texts)
+    error.args = (error.message,)
 
 
 def _time_for_answer(remaining_s: float, share: float) -> float:

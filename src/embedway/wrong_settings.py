@@ -27,7 +27,7 @@ def decode_secret(kind: type, value: Any) -> Any:
 def explain(message: str, tree: dict[str, Any], origins: dict[str, str]) -> str:
     """Say where the wrong value stands; for an unknown name, the nearest known one."""
     path = match[1] if (match := re.search(r"at `\$\.([^`]*)`", message)) else ""
-    path = _name_entry(path, tree).partition("[")[0]  # the field: which item, msgspec rarely says
+    path = _name_field(_name_entry(path, tree))
     text = message.split(" - at ")[0]
     if unknown := re.search(r"unknown field `([^`]+)`", message):
         name = f"{path}.{unknown[1]}".lstrip(".")
@@ -54,7 +54,16 @@ def _name_entry(path: str, tree: Mapping[str, Any]) -> str:
     return f"{table}.{name}{rest}"
 
 
+def _name_field(path: str) -> str:
+    """The path as far as the field: which item of it is wrong, msgspec rarely says. Entries of a
+    list of tables are counted from one, as people do."""
+    if entry := re.match(r"(oidc)\[(\d+)\]([^\[]*)", path):
+        return f"{entry[1]}[{int(entry[2]) + 1}]{entry[3]}"
+    return path.partition("[")[0]
+
+
 def _origin(name: str, origins: dict[str, str]) -> str:
+    name = name.partition("[")[0]
     for known, origin in origins.items():
         if known == name or known.startswith(f"{name}.") or name.startswith(f"{known}."):
             return origin
@@ -62,11 +71,11 @@ def _origin(name: str, origins: dict[str, str]) -> str:
 
 
 def _nearest_field(name: str, path: str) -> str:
-    top = path.split(".")[0]
+    top = re.split(r"[.\[]", path)[0]
     fields: list[str] = list(Settings.__struct_fields__)
     if path:
         kind = {field.name: field.type for field in msgspec.structs.fields(Settings)}.get(top)
-        inner = get_args(kind)[-1] if get_args(kind) else kind
+        inner = next((arg for arg in get_args(kind) if hasattr(arg, "__struct_fields__")), kind)
         fields = list(getattr(inner, "__struct_fields__", fields))
     return nearest(name.rpartition(".")[2], fields)
 

@@ -118,7 +118,7 @@ def test_expiry_as_a_date(run: Run) -> None:
         (("--expires", "soon"), "'soon' is neither like 30d, 12h or 90m nor a date"),
         (("--expires", "2001-01-01"), "must be in the future"),
         (("--expires", "0d"), "must be in the future"),
-        (("--models", " , "), "names no model"),
+        (("--models", " , "), "names nothing"),
         (("--models", "nix"), "--models: The model 'nix' does not exist"),
         (("--type", "root"), "invalid choice"),
         (("--project", "a b"), "1 to 64 of A-Z a-z 0-9 _ . -"),

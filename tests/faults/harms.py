@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from embedway.cached import Cached, Key, Label
-from embedway.model_stack import Kept
 from embedway.provider import HttpRequest, HttpResponse, Send
 from embedway.store.recent import RecentVectors
+from embedway.surroundings import Kept
 from tests.memory_store import MemoryStore
 
 T = TypeVar("T")

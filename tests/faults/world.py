@@ -10,18 +10,22 @@ from dataclasses import replace as with_fields
 from typing import Any
 from urllib.parse import urlsplit
 
+from embedway.budgets import Budget
 from embedway.gateway import build_gateway
 from embedway.ids import Ids
 from embedway.metrics import Metrics
-from embedway.model_stack import Kept
 from embedway.provider import HttpRequest, HttpResponse, Send
+from embedway.rates import KeyRates
 from embedway.runtime import Runtime
 from embedway.server.app import App
 from embedway.settings import ServerSettings, Settings
 from embedway.store.keys import KeyStore
+from embedway.store.rate_memory import MemoryRates
 from embedway.store.recent import RecentVectors
+from embedway.surroundings import Books, Kept
 from embedway.transport import Transport
-from embedway.types import replace
+from embedway.turns import Turns
+from embedway.types import Grant, replace
 from tests.fake_provider.accounts import settings as fake_settings
 from tests.fake_provider.bench import CATALOG, Bench, Wanted, make_bench, true_vectors
 from tests.fake_provider.server import FakeProvider
@@ -29,6 +33,7 @@ from tests.fakes import MemoryBook
 from tests.faults.heard import Heard, ask
 from tests.faults.place import Place
 from tests.faults.quick_clock import QuickClock
+from tests.memory_ledger import MemoryLedger
 from tests.memory_store import MemoryStore
 
 PATIENT_S, HURRY_S = 600.0, 0.4
@@ -119,8 +124,18 @@ class World:
             kept=self._keep(self.recent, self.store),
             count_cache=metrics.count_cache,
             count_retry=metrics.count_retry,
+            books=Books(MemoryLedger(), _no_budgets, Ids(self.clock)),
         )
-        parts: dict[str, Any] = {"book": book, "recent": self.recent, "vectors": self.store}
+        parts: dict[str, Any] = {
+            "book": book,
+            "recent": self.recent,
+            "vectors": self.store,
+            "turns": Turns(self.clock.monotonic),
+            "rates": KeyRates(MemoryRates(self.clock), self.clock),
+            "database": None,
+            "budgets": None,
+            "admissions": None,
+        }
         return Runtime(
             settings=settings,
             catalog=CATALOG,
@@ -131,6 +146,10 @@ class World:
             ids=Ids(self.clock),
             **parts,
         )
+
+
+async def _no_budgets(grant: Grant) -> tuple[Budget, ...]:
+    return ()
 
 
 def _hurried(runtime: Runtime, hurry_s: float) -> Runtime:

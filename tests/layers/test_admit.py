@@ -75,3 +75,74 @@ async def test_fallbacks_may_be_forbidden(models):
     assert inner.requests == []
     await admit(make_request(model="small", call=make_call(grant=grant)))
     assert inner.models == ["small"]
+
+
+ACCOUNTS = {
+    "openai/small": ("openai", "azure"),
+    "openai/large": ("azure",),
+    "local/own": ("local",),
+}
+
+
+def admit_over(inner):
+    """The layer over models that some accounts serve."""
+    return Admit(inner, lambda name: NAMES.get(name, name), ACCOUNTS)
+
+
+@pytest.mark.parametrize(
+    ("providers", "only", "left"),
+    [
+        (None, (), ()),
+        (None, ("cohere",), ("cohere",)),
+        (("openai",), (), ("openai",)),
+        (("openai", "azure"), ("azure", "cohere"), ("azure",)),
+        (("azure", "openai"), ("openai", "azure"), ("azure", "openai")),
+    ],
+)
+async def test_accounts(providers, only, left):
+    """Below, a call may be served only by accounts that both the key and the caller allow; a key
+    without a list changes nothing."""
+    inner = ScriptedEmbedder()
+    call = make_call(grant=make_grant(providers=providers), only=only)
+    await admit_over(inner)(make_request(model="small", call=call))
+
+    assert inner.requests[0].call.only == left
+
+
+@pytest.mark.parametrize(
+    ("providers", "only", "model", "fallbacks", "param", "told"),
+    [
+        (("openai",), ("azure",), "small", (), "provider", "may not use azure. It may use: openai"),
+        (("openai",), ("nix",), "nix", (), "provider", "may not use nix"),
+        ((), (), "nix", (), "provider", "It may use: no provider"),
+        ((), (), "small", (), "model", "the providers that serve small"),
+        (("openai",), (), "large", (), "model", "the providers that serve large"),
+        (("openai",), (), "small", ("large",), "model", "the providers that serve large"),
+        (("openai",), (), "large", ("small",), "model", "the providers that serve large"),
+        (("openai", "azure"), (), "fast", ("local/own",), "model", "that serve local/own"),
+    ],
+)
+async def test_no_account_left(providers, only, model, fallbacks, param, told):
+    """Where the key allows no account that could serve, the call is refused with the field and what
+    the key may use, before anything is asked."""
+    inner = ScriptedEmbedder()
+    grant = make_grant(name="ci", providers=providers)
+    call = make_call(grant=grant, only=only, fallbacks=fallbacks)
+    with pytest.raises(PermissionDenied) as caught:
+        await admit_over(inner)(make_request(model=model, call=call))
+
+    assert (caught.value.status, caught.value.param) == (403, param)
+    assert "The key 'ci' may not use" in caught.value.message
+    assert told in caught.value.message
+    assert inner.requests == []
+
+
+async def test_accounts_of_fallbacks():
+    """A call with fallbacks is left the same accounts for each of its models, and what nobody
+    serves at all is not this layer's to tell."""
+    inner = ScriptedEmbedder()
+    call = make_call(grant=make_grant(providers=("azure",)), fallbacks=("large", "unserved"))
+    await admit_over(inner)(make_request(model="small", call=call))
+
+    assert inner.requests[0].call.only == ("azure",)
+    assert inner.requests[0].call.fallbacks == ("large", "unserved")

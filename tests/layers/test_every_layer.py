@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 
 import embedway.layers
+from embedway.budgets import Budget
 from embedway.catalog_file import load_catalog
 from embedway.directory import Directory
 from embedway.errors import EmbedError, InvalidRequest, ModelNotFound, UpstreamUnavailable
 from embedway.gateway import Gateway
 from embedway.headroom import Headroom
 from embedway.health import Health
+from embedway.ids import Ids
 from embedway.layers.admit import Admit
 from embedway.layers.balance import Balance
 from embedway.layers.batch import Batch
+from embedway.layers.booked import Booked
 from embedway.layers.cache import Cache
 from embedway.layers.chunk import Chunk
 from embedway.layers.coalesce import Coalesce
@@ -23,20 +26,26 @@ from embedway.layers.fallback import Fallback
 from embedway.layers.hedge import Hedge
 from embedway.layers.limit import Limit
 from embedway.layers.meter import Meter
+from embedway.layers.rate import Rate
 from embedway.layers.retry import Retry, RetryBudget
 from embedway.layers.route import Route
 from embedway.layers.split import Split
+from embedway.layers.within_budget import WithinBudget
 from embedway.parts import Limits
+from embedway.rates import KeyRates
+from embedway.store.rate_memory import MemoryRates
 from embedway.store.recent import RecentVectors
 from tests.fakes import (
     FakeClock,
     MemoryBook,
     ScriptedEmbedder,
     make_call,
+    make_deployment,
     make_request,
     respond,
     until,
 )
+from tests.memory_ledger import MemoryLedger
 
 MODEL = "openai/text-embedding-3-small"
 CATALOG = load_catalog()
@@ -62,6 +71,11 @@ def make_balance(inner):
     )
 
 
+def make_rate(inner):
+    """In memory."""
+    return Rate(inner, KeyRates(MemoryRates(FakeClock()), FakeClock()))
+
+
 def make_retry(inner):
     """With one account."""
     clock, balance = FakeClock(), make_balance(inner)
@@ -74,11 +88,34 @@ def make_hedge(inner):
     return Hedge(inner, FakeClock(), balance, lambda account: 0.1, lambda calls: True)
 
 
+def make_within_budget(inner):
+    """With a budget that covers everything."""
+    budget = Budget(id="b", owner_kind="key", owner="k", period="day", amount=9, created_ms=0)
+
+    async def budgets_of(grant):
+        return (budget,)
+
+    async def most_cost(request):
+        return 9
+
+    clock = FakeClock()
+    return WithinBudget(inner, MemoryLedger(), budgets_of, most_cost, Ids(clock), clock)
+
+
+def make_booked(inner):
+    """With a book in memory."""
+    clock = FakeClock()
+    return Booked(
+        inner, make_deployment(), "openai", MemoryLedger(), lambda request: 9, Ids(clock), clock
+    )
+
+
 LAYERS = {
     "meter": lambda inner: Meter(
         inner, MemoryBook(), MemoryBook(), {MODEL: 20_000}, DIRECTORY.canonical, FakeClock(), str
     ),
     "admit": lambda inner: Admit(inner, DIRECTORY.canonical),
+    "rate": make_rate,
     "deadline": lambda inner: Deadline(inner, FakeClock()),
     "fallback": lambda inner: Fallback(inner),
     "route": lambda inner: Route({MODEL: inner}, DIRECTORY, {MODEL: ("openai",)}),
@@ -91,6 +128,8 @@ LAYERS = {
     "batch": lambda inner: Batch(inner, slots=lambda: 1, max_inputs=2),
     "split": lambda inner: Split(inner, Limits(inputs=2)),
     "limit": lambda inner: Limit(inner, "openai", Headroom(FakeClock(), 1), FakeClock(), len),
+    "within_budget": make_within_budget,
+    "booked": make_booked,
     "gateway": lambda inner: Gateway(inner, DIRECTORY, {}, {}, {}),
 }
 LAYER = pytest.mark.parametrize("layer", list(LAYERS.values()), ids=list(LAYERS))

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from embedway.errors import ExpiredKey, InvalidKey, PermissionDenied
 from embedway.server.app import App
+from embedway.server.auth import Guard, KeyRing
+from embedway.server.messages import Incoming
+from embedway.types import Grant
 from tests.asgi import MODEL, bearer, call, embed
 from tests.fakes import FakeClock
 from tests.server.provider import SMALL
@@ -118,6 +122,120 @@ async def test_a_revoked_key_stops_within_a_second(own: App, clock: FakeClock) -
     clock.advance(1.0)
     assert (await embed(own, bearer(key))).error["code"] == "revoked_api_key"
     assert (await embed(own, bearer(other))).status == 200
+
+
+async def test_a_rotated_key(own: App, clock: FakeClock) -> None:
+    """A second after a rotation the new text opens, under the same id; the old one opens until its
+    overlap is over, and then says why it does not."""
+    key, old = own.runtime.keys.create("k")
+    assert (await embed(own, bearer(old))).status == 200
+    _, new = own.runtime.keys.rotate(key.id, overlap_s=60)
+    clock.advance(1.0)
+    ids = [(await embed(own, bearer(text))).json()["gateflow"]["request_id"] for text in (old, new)]
+    for id in ids:
+        found = await call(own, "GET", f"/v1/generation?id={id}", bearer(new))
+        assert found.status == 200
+    clock.advance(59.0)
+    refused = await embed(own, bearer(old))
+    assert refused.error["code"] == "expired_api_key"
+    assert "was rotated" in refused.error["message"]
+    assert (await embed(own, bearer(new))).status == 200
+
+
+async def test_a_key_revoked_after_its_rotation(own: App, clock: FakeClock) -> None:
+    """Revoking a key within its overlap closes both of its texts."""
+    key, old = own.runtime.keys.create("k")
+    _, new = own.runtime.keys.rotate(key.id, overlap_s=10**6)
+    assert [(await embed(own, bearer(text))).status for text in (old, new)] == [200, 200]
+    own.runtime.keys.revoke(key.id)
+    clock.advance(1.0)
+    for text in (old, new):
+        assert (await embed(own, bearer(text))).error["code"] == "revoked_api_key"
+
+
+async def test_a_key_for_some_providers(own: App) -> None:
+    """A key that names providers is served by those alone; what only others serve is 403, also for
+    vectors that are known."""
+    _, free = own.runtime.keys.create("free")
+    _, local = own.runtime.keys.create("local", providers=("local", "openai"))
+    _, paid = own.runtime.keys.create("paid", providers=("openai",))
+    assert (await embed(own, bearer(free))).status == 200  # known from here on
+    assert (await embed(own, bearer(local))).status == 200
+    for key, fields, param in (
+        (paid, {}, "model"),
+        (paid, {"provider": "local"}, "model"),
+        (local, {"provider": "azure"}, "provider"),
+        (local, {"provider": {"only": ["azure"]}}, "provider"),
+        (local, {"providerOptions": {"gateway": {"only": ["azure"]}}}, "provider"),
+    ):
+        response = await embed(own, bearer(key), **fields)
+        assert (response.status, response.error["code"]) == (403, "insufficient_permissions")
+        assert response.error["param"] == param
+
+
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmVk"
+
+
+def head(token: str, peer: str = FOREIGN) -> Incoming:
+    """A request with that token."""
+    header = {b"authorization": f"Bearer {token}".encode()}
+    return Incoming(method="GET", path="/", headers=header, peer=peer, credentials=1)
+
+
+@pytest.fixture
+def ring(own: App, clock: FakeClock) -> KeyRing:
+    """Keys, one of which has the name `k`."""
+    return KeyRing(own.runtime.keys, clock)
+
+
+async def test_a_token_is_verified(own: App, ring: KeyRing) -> None:
+    """What has the shape of a JSON Web Token goes to whoever verifies those, as it was sent, and
+    its grant counts; everything else goes to the keys."""
+    key, text = own.runtime.keys.create("k")
+    seen: list[bytes] = []
+
+    async def verify(token: bytes) -> Grant:
+        seen.append(token)
+        return Grant(key_id="oidc:1", name="job")
+
+    guard = Guard(ring, is_loopback_only=True, verify=verify)
+    assert (await guard.identify(head(JWT))).key_id == "oidc:1"
+    assert (await guard.identify(head(text.reveal()))).key_id == key.id
+    for wrong in ("a.b", "a.b.c.d", "gw_prod_a.b.c", f"{text.reveal()}.b.c", "abc"):
+        with pytest.raises(InvalidKey):
+            await guard.identify(head(wrong))
+    assert seen == [JWT.encode()]
+
+
+async def test_a_token_that_is_refused(own: App, ring: KeyRing) -> None:
+    """What the verifier refuses stays refused, with its own error."""
+    own.runtime.keys.create("k")
+
+    async def verify(token: bytes) -> Grant:
+        raise ExpiredKey("over")
+
+    with pytest.raises(ExpiredKey, match="over"):
+        await Guard(ring, is_loopback_only=True, verify=verify).identify(head(JWT))
+
+
+async def test_a_token_of_certain_networks(own: App, ring: KeyRing) -> None:
+    """The networks of a token's grant count like those of a key."""
+    own.runtime.keys.create("k")
+
+    async def verify(token: bytes) -> Grant:
+        return Grant(key_id="oidc:1", name="job", ips=("10.0.0.0/8",))
+
+    guard = Guard(ring, is_loopback_only=True, verify=verify)
+    assert (await guard.identify(head(JWT, "10.1.2.3"))).name == "job"
+    with pytest.raises(PermissionDenied):
+        await guard.identify(head(JWT))
+
+
+async def test_tokens_where_nobody_verifies(own: App, ring: KeyRing) -> None:
+    """Without a verifier a token is no key."""
+    own.runtime.keys.create("k")
+    with pytest.raises(InvalidKey):
+        await Guard(ring, is_loopback_only=True).identify(head(JWT))
 
 
 async def test_a_key_for_some_models(own: App) -> None:

@@ -1,4 +1,4 @@
-"""The database file: made, migrated, opened by several at once, and refused with good advice."""
+"""The database: made, migrated, opened by several at once, and refused with good advice."""
 
 import os
 import sqlite3
@@ -12,13 +12,38 @@ from sqlalchemy import inspect, text
 
 from embedway.secret import Secret
 from embedway.store import migrations
+from embedway.store.books import UsageBook
 from embedway.store.check import check_database
 from embedway.store.database import METADATA, StoreError, _set_up, open_database
 from embedway.store.keys import KeyStore
 from tests.fakes import FakeClock
+from tests.store.conftest import Place, held
 
-INSERT = "INSERT INTO keys (id, name, type, hash, created_ms)"
-"""What every version of the table has."""
+KEYS_COLUMNS = "id, name, type, hash, created_ms"
+USAGE_COLUMNS = (
+    "id, created_ms, key_id, model, inputs, tokens, cost, market_cost, latency_ms, status, tags,"
+    " is_byok"
+)
+"""What every version of the tables has."""
+
+
+def insert_key(connection, id="i", name="n"):
+    """Make a key, as any version could."""
+    connection.execute(
+        text(f"INSERT INTO keys ({KEYS_COLUMNS}) VALUES (:id, :name, 'prod', :hash, 1)"),
+        {"id": id, "name": name, "hash": b"\0"},
+    )
+
+
+def insert_line(connection):
+    """Write a line of the usage book, as any version could."""
+    connection.execute(
+        text(
+            f"INSERT INTO usage ({USAGE_COLUMNS})"
+            " VALUES ('r', 1, 'i', 'm', 1, 2, 3, 4, 5, 200, '[]', :is_byok)"
+        ),
+        {"is_byok": True},
+    )
 
 
 @contextmanager
@@ -53,105 +78,153 @@ def test_settings_of_sqlite(tmp_path):
         assert rows(engine, "PRAGMA busy_timeout") == [(5000,)]
 
 
-def test_tables_are_those_declared(tmp_path):
+def test_tables_are_those_declared(engine):
     """The migrations end at the tables that the code declares, column for column."""
-    with opened(tmp_path) as engine:
-        found = inspect(engine)
-        for table in METADATA.tables.values():
-            columns = {c["name"]: bool(c["nullable"]) for c in found.get_columns(table.name)}
-            keys = found.get_pk_constraint(table.name)["constrained_columns"]
-            declared = {c.name: bool(c.nullable) for c in table.columns}
-            assert {n: v for n, v in columns.items() if n not in keys} == {
-                n: v for n, v in declared.items() if n not in keys
-            }
-            assert keys == [column.name for column in table.primary_key]
-            assert {index["name"] for index in found.get_indexes(table.name)} == {
-                index.name for index in table.indexes
-            }
+    found = inspect(engine)
+    for table in METADATA.tables.values():
+        columns = {c["name"]: bool(c["nullable"]) for c in found.get_columns(table.name)}
+        keys = found.get_pk_constraint(table.name)["constrained_columns"]
+        declared = {c.name: bool(c.nullable) for c in table.columns}
+        assert {n: v for n, v in columns.items() if n not in keys} == {
+            n: v for n, v in declared.items() if n not in keys
+        }
+        assert keys == [column.name for column in table.primary_key]
+        # A PostgreSQL tells of the index that a UNIQUE makes, too.
+        uniques = {one["name"] for one in found.get_unique_constraints(table.name)}
+        assert {index["name"] for index in found.get_indexes(table.name)} - uniques == {
+            index.name for index in table.indexes
+        }
 
 
-def test_migrations_are_applied_once(tmp_path):
+def test_types_are_those_declared(engine):
+    """Each column of the migrations has the type that the code declares."""
+    found = inspect(engine)
+    for table in METADATA.tables.values():
+        types = {c["name"]: str(c["type"]) for c in found.get_columns(table.name)}
+        assert types == {c.name: c.type.compile(engine.dialect) for c in table.columns}
+
+
+def test_migrations_are_applied_once(place):
     """Opening again applies nothing again and keeps what is there."""
-    with opened(tmp_path) as engine, engine.begin() as connection:
-        connection.execute(text(f"{INSERT} VALUES ('i', 'n', 'prod', x'00', 1)"))
-    with opened(tmp_path) as engine:
+    with place.opened() as engine, engine.begin() as connection:
+        insert_key(connection)
+    with place.opened() as engine:
         expected = [(n, m.__name__) for n, m in enumerate(migrations.MIGRATIONS, 1)]
         assert rows(engine, "SELECT number, name FROM migrations ORDER BY number") == expected
         assert rows(engine, "SELECT id FROM keys") == [("i",)]
 
 
-def test_an_old_database(tmp_path, monkeypatch):
-    """A database of an older version gets what it lacks and keeps its rows."""
-    with opened(tmp_path) as engine, engine.begin() as connection:
-        connection.execute(text(f"{INSERT} VALUES ('i', 'n', 'prod', x'00', 1)"))
+def m999_a_later_one(connection):
+    """A migration of a release to come."""
+    connection.execute(text("ALTER TABLE keys ADD COLUMN note TEXT"))
 
-    def m999_a_later_one(connection):
-        connection.execute(text("ALTER TABLE keys ADD COLUMN note TEXT"))
+
+def test_an_old_database(place, monkeypatch):
+    """A database of an older version gets what it lacks and keeps its rows."""
+    with place.opened() as engine, engine.begin() as connection:
+        insert_key(connection)
 
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, m999_a_later_one))
     for _ in range(2):
-        with opened(tmp_path) as engine:
+        with place.opened() as engine:
             assert rows(engine, "SELECT id, note FROM keys") == [("i", None)]
             assert rows(engine, "SELECT count(*) FROM migrations") == [
                 (len(migrations.MIGRATIONS),)
             ]
 
 
+def test_a_newer_database(place, monkeypatch):
+    """A database of a newer version is refused, saying what to do, and left as it is."""
+    known = migrations.MIGRATIONS
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", (*known, m999_a_later_one))
+        with place.opened():
+            pass
+
+    number = len(known) + 1
+    with pytest.raises(StoreError, match=f"newer release .migration {number}.*update Embedway"):
+        open_database(place.home, place.url)
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*known, m999_a_later_one))
+    with place.opened() as engine:
+        assert rows(engine, "SELECT count(*) FROM migrations") == [(number,)]
+
+
 @pytest.mark.parametrize("version", range(1, len(migrations.MIGRATIONS)))
-def test_keys_of_an_older_version(tmp_path, monkeypatch, version):
+def test_rows_of_an_older_version(place, monkeypatch, version):
     """A key of any older version is whole after the migration: it belongs to the default project,
-    may use fallbacks, and is pinned to no space."""
+    may use fallbacks, and is pinned to no space; so is a line of the usage book."""
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:version])
-        with opened(tmp_path) as engine, engine.begin() as connection:
-            connection.execute(text(f"{INSERT} VALUES ('i', 'n', 'prod', x'00', 1)"))
-    with opened(tmp_path) as engine:
+        with place.opened() as engine, engine.begin() as connection:
+            insert_key(connection)
+            insert_line(connection)
+    with place.opened() as engine:
         store = KeyStore(engine, Secret("p" * 64), FakeClock())
         (old,) = store.all()
         new, _ = store.create("new", allows_fallbacks=False, space="local/wordllama-256@256")
         assert new in store.all()
+        book = UsageBook(engine)
+        line = book.find("r")
+        book.close()
 
-    assert (old.id, old.project) == ("i", "default")
+    assert (old.id, old.project, old.hash) == ("i", "default", b"\0")
     assert (old.allows_fallbacks, old.space, old.models, old.revoked_ms) == (True, None, None, None)
+    assert line is not None
+    assert (line.cost, line.is_byok, line.project, line.saved) == (3, True, "default", 0)
 
 
-def test_a_failed_migration_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_migration_leaves_nothing(place, monkeypatch):
     """A migration that fails half-way is undone, so that the next start can try it again."""
 
     def m999_fails(connection):
-        connection.execute(text("CREATE TABLE half (x)"))
-        connection.execute(text("CREATE TABLE half (x)"))
+        connection.execute(text("CREATE TABLE half (x INTEGER)"))
+        connection.execute(text("CREATE TABLE half (x INTEGER)"))
 
     whole = migrations.MIGRATIONS
     monkeypatch.setattr(migrations, "MIGRATIONS", (*whole, m999_fails))
-    with pytest.raises(StoreError, match="half already exists"):
-        open_database(tmp_path)
+    with pytest.raises(StoreError, match=r"half\W+already exists"):
+        open_database(place.home, place.url)
     monkeypatch.setattr(migrations, "MIGRATIONS", whole)
 
-    with opened(tmp_path) as engine:
+    with place.opened() as engine:
         assert not inspect(engine).has_table("half")
         assert inspect(engine).has_table("keys")
+
+
+def open_at_once(places):
+    """What each of these finds who open the database at the same moment: how many migrations."""
+    barrier, outcomes = threading.Barrier(len(places)), []
+
+    def start(place):
+        barrier.wait()
+        try:
+            with place.opened() as engine:
+                outcomes.extend(rows(engine, "SELECT count(*) FROM migrations"))
+        except StoreError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=start, args=(place,)) for place in places]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
 
 
 def test_many_open_at_once(tmp_path):
     """Several that start at the same moment on a fresh folder all get a sound database."""
     for attempt in range(8):
-        home, barrier, outcomes = tmp_path / str(attempt), threading.Barrier(4), []
+        place = Place(tmp_path / str(attempt), None)
+        assert open_at_once([place] * 4) == [(len(migrations.MIGRATIONS),)] * 4
 
-        def start(home=home, barrier=barrier, outcomes=outcomes):
-            barrier.wait()
-            try:
-                with opened(home) as engine:
-                    outcomes.append(rows(engine, "SELECT count(*) FROM migrations"))
-            except StoreError as error:
-                outcomes.append(error)
 
-        threads = [threading.Thread(target=start) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert outcomes == [[(len(migrations.MIGRATIONS),)]] * 4
+def test_many_open_a_postgres_at_once(running_postgres, tmp_path):
+    """Several that start at the same moment on a fresh PostgreSQL all get a sound database."""
+    for _ in range(4):
+        with running_postgres.database() as url:
+            places = [Place(tmp_path / str(i), url) for i in range(4)]
+            assert open_at_once(places) == [(len(migrations.MIGRATIONS),)] * 4
 
 
 @contextmanager
@@ -208,12 +281,11 @@ def test_a_folder_in_its_place(tmp_path):
         open_database(tmp_path)
 
 
-def test_check(tmp_path):
+def test_check(engine):
     """The doctor's check passes a sound database and leaves no trace in it."""
-    with opened(tmp_path) as engine:
-        before = rows(engine, "SELECT * FROM migrations")
-        check_database(engine)
-        assert rows(engine, "SELECT * FROM migrations") == before
+    before = rows(engine, "SELECT * FROM migrations")
+    check_database(engine)
+    assert rows(engine, "SELECT * FROM migrations") == before
 
 
 def test_check_finds_a_lock(tmp_path):
@@ -230,14 +302,22 @@ def test_check_finds_a_lock(tmp_path):
             other.close()
 
 
+def test_check_finds_a_lock_of_a_postgres(running_postgres, tmp_path):
+    """The doctor's check tells in time of a PostgreSQL whose table is locked."""
+    with (
+        running_postgres.database() as url,
+        Place(tmp_path, url).opened() as engine,
+        held(engine, "migrations"),
+        pytest.raises(StoreError, match="cannot be written: canceling statement"),
+    ):
+        check_database(engine)
+
+
 def test_check_finds_damage(tmp_path):
     """The doctor's check tells of a damaged page."""
     with opened(tmp_path) as engine, engine.begin() as connection:
         for i in range(200):
-            connection.execute(
-                text(f"{INSERT} VALUES (:i, :n, 'prod', x'00', 1)"),
-                {"i": f"id{i}", "n": "n" * 200},
-            )
+            insert_key(connection, f"id{i}", "n" * 200)
     sqlite3.connect(tmp_path / "embedway.db").execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
     path = tmp_path / "embedway.db"
     data = bytearray(path.read_bytes())

@@ -8,24 +8,18 @@ import stat
 import threading
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import text
 
-from embedway.errors import ExpiredKey, InvalidKey, RevokedKey
+from embedway.errors import ExpiredKey, InvalidKey, InvalidRequest, NotFound, RevokedKey
 from embedway.secret import Secret
 from embedway.server.auth import KeyRing
-from embedway.store.database import StoreError, open_database
+from embedway.store.database import StoreError
 from embedway.store.keys import Key, KeyStore, is_project, load_pepper
 from tests.fakes import FakeClock
+from tests.store.conftest import Place
 
 PEPPER = Secret("p" * 64)
-
-
-@pytest.fixture
-def engine(tmp_path):
-    """A fresh database."""
-    engine = open_database(tmp_path)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
@@ -74,19 +68,21 @@ def test_keys_differ(store):
     assert len({key.hash for key, _ in made}) == 50
 
 
-def test_only_the_hash_is_kept(store, tmp_path):
+def test_only_the_hash_is_kept(clock, tmp_path):
     """Neither a key's text nor its random part nor the pepper stands in the database's files."""
-    texts = [store.create("ci")[1].reveal() for _ in range(20)]
-    files = [path for path in tmp_path.iterdir() if path.name.startswith("embedway.db")]
+    with Place(tmp_path, None).opened() as engine:
+        store = KeyStore(engine, PEPPER, clock)
+        texts = [store.create("ci")[1].reveal() for _ in range(20)]
+        files = [path for path in tmp_path.iterdir() if path.name.startswith("embedway.db")]
 
-    assert files
-    for path in files:
-        data = path.read_bytes()
-        assert PEPPER.reveal().encode() not in data
-        for key_text in texts:
-            random_part = key_text.rpartition("_")[2]
-            assert random_part.encode() not in data
-            assert bytes.fromhex(random_part) not in data
+        assert files
+        for path in files:
+            data = path.read_bytes()
+            assert PEPPER.reveal().encode() not in data
+            for key_text in texts:
+                random_part = key_text.rpartition("_")[2]
+                assert random_part.encode() not in data
+                assert bytes.fromhex(random_part) not in data
 
 
 def test_hash(store):
@@ -109,6 +105,10 @@ def test_all(store, clock):
         ("of a team", {"project": "team-a"}),
         ("strict", {"allows_fallbacks": False}),
         ("pinned", {"space": "openai/text-embedding-3-small@1536"}),
+        ("elsewhere", {"providers": ("azure-eu", "local")}),
+        ("nowhere", {"providers": ()}),
+        ("inside", {"ips": ("10.0.0.0/8", "2001:db8::/32")}),
+        ("slow", {"requests_per_minute": 1, "tokens_per_minute": 2**40, "concurrency": 3}),
         ("名前 '; DROP TABLE keys; --", {}),
     ):
         made.append(store.create(name, **changes)[0])
@@ -143,6 +143,174 @@ def test_revoke(store, clock):
 
     revoked = {key.id: key.revoked_ms for key in store.all()}
     assert revoked == {one.id: 1_800_000_010_000, two.id: 1_800_000_020_000, other.id: None}
+
+
+def test_find(store, clock):
+    """A key is found by its id, and all keys of a name by that name, oldest first."""
+    one, _ = store.create("ci")
+    clock.advance(1)
+    two, other = (store.create(name)[0] for name in ("ci", "other"))
+
+    assert store.find(other.id) == store.find("other") == (other,)
+    assert store.find("ci") == (one, two)
+    assert store.find("nobody") == store.find("") == ()
+
+
+def test_networks_in_their_usual_form(store):
+    """Networks are kept in one form, and what is none makes no key."""
+    key, _ = store.create("ci", ips=("10.1.2.3", "2001:DB8:0::/32", "::ffff:192.0.2.0/120"))
+    with pytest.raises(ValueError, match="neither an IP address nor a network"):
+        store.create("other", ips=("10.0.0.0/8", "everywhere"))
+
+    assert key.ips == ("10.1.2.3/32", "2001:db8::/32", "192.0.2.0/24")
+    assert store.all() == (key,)
+
+
+@pytest.mark.parametrize("field", ["requests_per_minute", "tokens_per_minute", "concurrency"])
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_limits_that_let_nothing_through(store, field, wrong):
+    """A limit below one is refused by the database itself."""
+    with pytest.raises(StoreError, match="the keys cannot be written"):
+        store.create("ci", **{field: wrong})
+
+    assert store.all() == ()
+
+
+def test_a_rotated_key_is_the_same_key(store, clock):
+    """Rotation changes a key's text and nothing else of it: not its id, its terms, its time."""
+    terms = {"type": "dev", "models": ("small",), "expires_ms": 1_900_000_000_000, "concurrency": 2}
+    old, before = store.create("ci", **terms)
+    store.create("other")
+    clock.advance(10)
+    new, after = store.rotate(old.id, overlap_s=60)
+
+    assert after.reveal() != before.reveal()
+    assert new.hash == store.hash(after.reveal().encode())
+    assert new.previous_hash == old.hash == store.hash(before.reveal().encode())
+    assert new.previous_until_ms == 1_800_000_070_000
+    assert after.reveal().startswith(f"gw_dev_{old.id}_")
+    rotated = {"hash": old.hash, "previous_hash": None, "previous_until_ms": None}
+    assert replace(new, **rotated) == old
+    assert store.find(old.id) == (new,)
+
+
+async def test_overlap(store, clock):
+    """A rotated key is known by both texts until the overlap is over, then by the new one alone,
+    and whoever still sends the old one hears why."""
+    key, old = store.create("ci")
+    ring = KeyRing(store, clock)
+    _, new = store.rotate(key.id, overlap_s=60)
+    for seconds, is_known in ((0, True), (59.999, True), (0.001, False), (10**6, False)):
+        clock.advance(seconds)
+        await ring.current()
+        assert ring.check(new.reveal().encode()).id == key.id
+        if is_known:
+            assert ring.check(old.reveal().encode()).id == key.id
+        else:
+            with pytest.raises(ExpiredKey, match="was rotated"):
+                ring.check(old.reveal().encode())
+
+
+async def test_rotation_without_overlap(store, clock):
+    """Without an overlap the old text is good for nothing from the same moment on."""
+    key, old = store.create("ci")
+    store.rotate(key.id, overlap_s=0)
+    ring = KeyRing(store, clock)
+    await ring.current()
+
+    with pytest.raises(ExpiredKey, match="was rotated"):
+        ring.check(old.reveal().encode())
+
+
+async def test_only_the_last_text_overlaps(store, clock):
+    """However long the overlap, of all earlier texts only the last one works beside the new."""
+    key, first = store.create("ci")
+    _, second = store.rotate(key.id, overlap_s=10**6)
+    _, third = store.rotate(key.id, overlap_s=10**6)
+    ring = KeyRing(store, clock)
+    await ring.current()
+
+    assert {ring.check(text.reveal().encode()).id for text in (second, third)} == {key.id}
+    with pytest.raises(InvalidKey):
+        ring.check(first.reveal().encode())
+
+
+async def test_the_end_of_a_rotated_key(store, clock):
+    """A rotated key that is revoked, or has expired, is that by both of its texts."""
+    revoked, *texts = rotated(store, "revoked")
+    _, *others = rotated(store, "expired", expires_ms=1_800_000_001_000)
+    store.revoke(revoked.id)
+    clock.advance(1)
+    ring = KeyRing(store, clock)
+    await ring.current()
+
+    for text_ in texts:
+        with pytest.raises(RevokedKey):
+            ring.check(text_.reveal().encode())
+    for text_ in others:
+        with pytest.raises(ExpiredKey, match="has expired"):
+            ring.check(text_.reveal().encode())
+
+
+def rotated(store, name, **terms):
+    """A key with its first and its second text, both good."""
+    key, first = store.create(name, **terms)
+    return key, first, store.rotate(key.id, overlap_s=10**6)[1]
+
+
+def test_what_cannot_be_rotated(store, clock):
+    """Only an active key is rotated, and only by its id; nothing else is changed by the try."""
+    revoked, _ = store.create("revoked")
+    expired, _ = store.create("expired", expires_ms=1_800_000_001_000)
+    store.revoke("revoked")
+    clock.advance(1)
+    before = store.all()
+
+    for id, error, told in (
+        (revoked.id, InvalidRequest, "is revoked; make a new one"),
+        (expired.id, InvalidRequest, "is expired; make a new one"),
+        ("expired", NotFound, "no key of that id"),
+        ("", NotFound, "no key of that id"),
+    ):
+        with pytest.raises(error, match=told):
+            store.rotate(id, overlap_s=60)
+    assert store.all() == before
+
+
+async def test_two_rotations_at_once(store, clock):
+    """Of several rotations at once one text is the key's and one that before it, and both of them
+    were given out."""
+    key, _ = store.create("ci")
+    given, barrier = [], threading.Barrier(4)
+
+    def rotate():
+        barrier.wait()
+        given.append(store.rotate(key.id, overlap_s=60)[1].reveal().encode())
+
+    threads = [threading.Thread(target=rotate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (last,) = store.find(key.id)
+
+    hashes = {store.hash(text_) for text_ in given}
+    assert len(hashes) == 4
+    assert {last.hash, last.previous_hash} <= hashes
+    assert last.hash != last.previous_hash
+
+
+def test_mark_used(store, clock):
+    """A key's last use is the latest that was told, and the other keys have none."""
+    key, _ = store.create("ci")
+    clock.advance(1)
+    other, _ = store.create("other")
+    for told in ({key.id: 5000}, {key.id: 4000, "nobody": 6000}):
+        store.mark_used(told)
+        assert [found.last_used_ms for found in store.all()] == [5000, None]
+    store.mark_used({key.id: 7000, other.id: 8000})
+
+    assert [found.last_used_ms for found in store.all()] == [7000, 8000]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +362,8 @@ async def test_check(store, clock):
 
 
 async def test_comparison_takes_the_same_time(store, clock, monkeypatch):
-    """Known and unknown keys go through one constant-time comparison each."""
+    """Known and unknown keys go through the same two constant-time comparisons: with the key's
+    text and with the one before it."""
     key, good = store.create("good")
     ring = KeyRing(store, clock)
     await ring.current()
@@ -210,7 +379,7 @@ async def test_comparison_takes_the_same_time(store, clock, monkeypatch):
         with pytest.raises(InvalidKey):
             ring.check(wrong)
 
-    assert compared == [(32, 32)] * 4
+    assert compared == [(32, 32)] * 8
     assert key.hash == store.hash(good.reveal().encode())
 
 
@@ -220,7 +389,9 @@ def test_unreadable_store(engine, store):
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE keys RENAME TO gone"))
 
-    with pytest.raises(StoreError, match="the keys cannot be read: OperationalError"):
+    with pytest.raises(
+        StoreError, match=r"the keys cannot be read: (Operational|Programming)Error"
+    ):
         store.all()
 
 
@@ -277,19 +448,31 @@ def test_pepper_put_back_by_hand(tmp_path):
     assert load_pepper(tmp_path).reveal() == "ab" * 32
 
 
+def refuse_writing(engine):
+    """From now on the table takes no key and no change."""
+    action = "BEGIN SELECT RAISE(ABORT, 'no'); END"
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(
+                "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql"
+                " AS $$ BEGIN RAISE EXCEPTION 'no'; END $$"
+            )
+            action = "FOR EACH ROW EXECUTE FUNCTION no()"
+        for event in ("INSERT", "UPDATE"):
+            connection.exec_driver_sql(f"CREATE TRIGGER no_{event} BEFORE {event} ON keys {action}")
+
+
 def test_unwritable_store(engine, store):
     """Where a key cannot be written, the error is a StoreError without data."""
     key, _ = store.create("ci")
-    with engine.begin() as connection:
-        connection.execute(
-            text("CREATE TRIGGER no BEFORE INSERT ON keys BEGIN SELECT RAISE(ABORT, 'no'); END")
-        )
-        connection.execute(
-            text("CREATE TRIGGER nor BEFORE UPDATE ON keys BEGIN SELECT RAISE(ABORT, 'no'); END")
-        )
+    refuse_writing(engine)
 
     with pytest.raises(StoreError, match="the keys cannot be written"):
         store.create("other")
     with pytest.raises(StoreError, match="the keys cannot be written"):
         store.revoke("ci")
+    with pytest.raises(StoreError, match="the keys cannot be written"):
+        store.rotate(key.id, overlap_s=60)
+    with pytest.raises(StoreError, match="the keys cannot be written"):
+        store.mark_used({key.id: 5000})
     assert store.all() == (key,)

@@ -23,6 +23,8 @@ VERBS = {
     "embed": "embed texts or files without a server",
     "models": "list the models",
     "providers": "list the accounts at providers, and try them",
+    "usage": "what was asked, by whom, and what it cost",
+    "cost": "what embedding a file would cost with each model",
     "keys": "create, list and revoke API keys",
     "cache": "show, export, fill and purge the cache",
     "config": "show or check the settings",

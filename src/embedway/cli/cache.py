@@ -17,7 +17,7 @@ from embedway.cli.arguments import Parser, add_common, load
 from embedway.cli.cache_export import FORMATS, export
 from embedway.cli.cache_store import add_selection, open_store, selection, why_none
 from embedway.cli.cache_warm import warm
-from embedway.cli.keys import project_name
+from embedway.cli.keys_values import project_name
 from embedway.cli.stop import OK, WRONG_USAGE, Stop
 from embedway.cli.terminal import table
 from embedway.settings import Settings

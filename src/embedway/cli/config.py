@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from msgspec import Struct
 
 from embedway.catalog_file import load_catalog
 from embedway.cli.arguments import Parser, add_common, load
 from embedway.cli.served import look_around
 from embedway.cli.stop import OK
 from embedway.cli.terminal import table
-from embedway.origins import Origins
+from embedway.origins import Origins, flatten
 
 
 def add_arguments(parser: Parser) -> None:
@@ -34,7 +32,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _show(arguments: Namespace, loaded: Origins) -> int:
-    values = [(name, value, loaded.origin(name)) for name, value in _flat(loaded.settings)]
+    values = [(name, value, loaded.origin(name)) for name, value in flatten(loaded.settings)]
     if arguments.json:
         records = [{"name": n, "value": value, "origin": o} for n, value, o in values]
         print(_json(records))
@@ -56,17 +54,6 @@ def _check(arguments: Namespace, loaded: Origins) -> int:
         print(f"note: {note}")
     print(f"ok: {len(served.accounts)} models would be served")
     return OK
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values; an empty table is a value itself."""
-    if isinstance(value, Struct):
-        value = {field: getattr(value, field) for field in value.__struct_fields__}
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value
 
 
 def _json(value: Any) -> str:

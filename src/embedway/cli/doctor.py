@@ -87,14 +87,14 @@ def _settings(loaded: Origins) -> Iterator[Finding]:
 def _store(settings: Settings, clock: Clock) -> Iterator[Finding]:
     """The database, and the keys in it."""
     try:
-        engine = open_database(settings.home_path)
+        engine = open_database(settings.home_path, settings.database_url)
         try:
             check_database(engine)
-            yield Finding("store", "ok", f"{settings.home_path / 'embedway.db'} is sound")
+            yield Finding("store", "ok", f"{_place(settings)} is sound")
             keys = KeyStore(engine, load_pepper(settings.home_path), clock).all()
         finally:
             engine.dispose()
-    except (StoreError, OSError) as error:
+    except (StoreError, SettingsError, OSError) as error:
         yield Finding("store", "fail", str(error))
         return
     if not keys:
@@ -103,6 +103,12 @@ def _store(settings: Settings, clock: Clock) -> Iterator[Finding]:
     states = Counter(key.state(clock.now() * 1000) for key in keys)
     detail = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     yield Finding("keys", "ok" if states["active"] else "warn", detail)
+
+
+def _place(settings: Settings) -> str:
+    if settings.database_url is not None:
+        return "the database of database_url"
+    return str(settings.home_path / "embedway.db")
 
 
 def _clock(catalog: Catalog, clock: Clock) -> Finding:
@@ -140,7 +146,7 @@ def _vectors(settings: Settings, clock: Clock) -> Finding:
         return Finding("vectors", "warn", f"not tested: local.enabled is false, so no {MODEL}")
     try:
         faults = asyncio.run(_test_vectors(settings, clock))
-    except (EmbedError, StoreError, OSError) as error:
+    except (EmbedError, StoreError, SettingsError, OSError) as error:
         return Finding("vectors", "fail", f"{MODEL}: {error}")
     if faults:
         return Finding("vectors", "fail", f"{MODEL}: {'; '.join(faults)}")

@@ -6,11 +6,11 @@ import sys
 from argparse import ArgumentTypeError, Namespace
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
 
 from embedway.catalog_file import load_catalog
 from embedway.cli.arguments import Parser, add_common, load
-from embedway.cli.corpus import Corpus, corpus
+from embedway.cli.corpus import Corpus
+from embedway.cli.inputs import add_inputs, open_corpus
 from embedway.cli.job import LOCAL_REQUESTS, REMOTE_REQUESTS, Job
 from embedway.cli.journal import Journal, open_journal
 from embedway.cli.output import Output
@@ -35,7 +35,7 @@ def add_arguments(parser: Parser) -> None:
         "again; texts that OUT already has are not embedded again.\n\n"
         f"{parser.epilog}"
     )
-    _add_inputs(parser)
+    add_inputs(parser)
     _add_params(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="OUT", help="a .jsonl, .npy or .parquet file"
@@ -50,29 +50,6 @@ def add_arguments(parser: Parser) -> None:
         "(default: text on a terminal, json elsewhere)",
     )
     add_common(parser, "with -o: print a JSON object about the run; without: --format json")
-
-
-def _add_inputs(parser: Parser) -> None:
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="TEXT|FILE",
-        help="a text, or a .txt (a text a line), .csv, .jsonl or .parquet file; "
-        "without any, and for -, standard input: a text a line",
-    )
-    parser.add_argument(
-        "--files",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="embed each matching file as one text, with its path as id; ** crosses folders",
-    )
-    parser.add_argument(
-        "--column", metavar="NAME", help="the column of the texts (default: text, or the only one)"
-    )
-    parser.add_argument(
-        "--whole", action="store_true", help="standard input is one text, not one a line"
-    )
 
 
 def _add_params(parser: Parser) -> None:
@@ -108,14 +85,7 @@ def _add_params(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     """Embed; returns the exit code."""
     settings, catalog = load(arguments).settings, load_catalog()
-    texts = corpus(
-        arguments.words,
-        arguments.files,
-        column=arguments.column,
-        is_whole=arguments.whole,
-        stdin=_piped(),
-    )
-    with closing(texts):
+    with closing(open_corpus(arguments)) as texts:
         job = Job(arguments, settings, catalog)
         write = _print if arguments.output is None else _write
         return write(arguments, job, texts)
@@ -184,13 +154,6 @@ def _complete(
         raise
     finally:
         progress.close()
-
-
-def _piped() -> BinaryIO | None:
-    """Standard input, unless a person sits there or it is closed."""
-    if sys.stdin is None or is_terminal(sys.stdin):
-        return None
-    return sys.stdin.buffer
 
 
 def _positive(text: str) -> int:

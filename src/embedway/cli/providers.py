@@ -92,7 +92,7 @@ def _tell(answers: list[dict[str, Any]], *, is_json: bool) -> int:
 
 
 def _list(loaded: Origins, served: Served, names: list[str]) -> list[dict[str, Any]]:
-    engine = open_database(loaded.settings.home_path)
+    engine = open_database(loaded.settings.home_path, loaded.settings.database_url)
     book = UsageBook(engine)
     try:
         return [_record(name, loaded, served, book) for name in names]

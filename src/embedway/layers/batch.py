@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import coroutine
 
 from embedway.errors import EmbedError
 from embedway.positions import is_about_request, placed, position_of
@@ -196,6 +197,7 @@ class Batch:
             await self._share(journey, error.finished, error.attempts)
             self._blame(journey, error)
         else:
+            self._free(journey.task)  # whoever waits goes while these are answered
             seats = range(len(journey.seats))
             embeddings = dict(zip(seats, response.embeddings, strict=True))
             await self._share(journey, embeddings, response.attempts)
@@ -216,7 +218,7 @@ class Batch:
             one.attempts += attempts
             one.deliver()
             if number % _ANSWERED_AT_ONCE == _ANSWERED_AT_ONCE - 1:
-                await asyncio.sleep(0)
+                await _let_others_run()
 
     def _blame(self, journey: _Journey, error: EmbedError) -> None:
         """The error goes to whom it belongs; who was only aboard with him travels again."""
@@ -232,6 +234,12 @@ class Batch:
             left = [one for one in left if one is guilty]
         for one in left:
             one.fail(error, journey.positions_of(one))
+
+
+@coroutine
+def _let_others_run() -> Generator[None, None, None]:
+    """The event loop goes round once."""
+    yield
 
 
 def _terms(request: EmbedRequest) -> Hashable:

@@ -21,6 +21,7 @@ from embedway.errors import (
     MethodNotAllowed,
     Overloaded,
 )
+from embedway.logs import REQUEST_ID
 from embedway.metrics import Load
 from embedway.runtime import Runtime
 from embedway.server.ai_sdk import AiSdk, Version
@@ -30,12 +31,15 @@ from embedway.server.door import FullDoor
 from embedway.server.embeddings import Embeddings
 from embedway.server.envelope import internal_error, render_error
 from embedway.server.gauges import read_deployments
+from embedway.server.last_used import LastUsed
 from embedway.server.media_type import check_body, check_head
 from embedway.server.messages import Hot, Incoming, Outgoing, read_head
 from embedway.server.pages import Pages
+from embedway.server.rate_headers import rate_headers
 from embedway.server.receipt import ARRIVED
 from embedway.server.sending import PIECE_BYTES, send_outgoing
 from embedway.server.shed import Shed
+from embedway.types import NO_RATES, Grant
 
 _RESTART_S = 2.0
 """About how long another process takes to be there."""
@@ -49,10 +53,18 @@ class App:
     """Opens the runtime at start, closes it at the end, and answers requests in between.
 
     is_loopback_only: no address but loopback is listened on.
+    origin: where the setting of a dotted name came from.
     """
 
-    def __init__(self, open_runtime: OpenRuntime, *, is_loopback_only: bool) -> None:
+    def __init__(
+        self,
+        open_runtime: OpenRuntime,
+        *,
+        is_loopback_only: bool,
+        origin: Callable[[str], str] = lambda name: "unknown",
+    ) -> None:
         self._open_runtime = open_runtime
+        self._origin = origin
         self._is_loopback_only = is_loopback_only
         self._stack = AsyncExitStack()
         self._answer: ASGIApp = self._dispatch
@@ -74,10 +86,14 @@ class App:
         server = runtime.settings.server
         self._max_body, self._max_head = server.max_body_bytes, server.max_header_bytes
         self._max_headers = server.max_headers
+        last_used = LastUsed(runtime.keys, runtime.clock)
+        self._stack.push_async_callback(last_used.close)
         self.guard = Guard(
             KeyRing(runtime.keys, runtime.clock),
             is_loopback_only=self._is_loopback_only,
             origins=server.cors_origins,
+            last_used=last_used,
+            verify=runtime.admissions.grant if runtime.admissions is not None else None,
         )
         embeddings = Embeddings(runtime.gateway, server, runtime.clock)
         paths: dict[str, Version] = {"v4": "v4", "v3": "v3", "v1": "v2"}
@@ -98,7 +114,7 @@ class App:
             **{f"/{name}/ai/embedding-model": sdk for name, sdk in versions.items()},
         }
         self.door = FullDoor(self.shed, runtime.clock, runtime.ids, runtime.metrics)
-        self._pages = Pages(runtime, self.guard, versions)
+        self._pages = Pages(runtime, self.guard, versions, self._origin)
         if server.cors_origins:
             self._answer = CORSMiddleware(
                 self._dispatch,
@@ -161,7 +177,7 @@ class App:
         except asyncio.CancelledError:  # nothing but the end of the drain time cancels a request
             outgoing = explain(_shutting_down(), incoming, id)
         except Exception:
-            _log.exception("a bug; request req_%s", id)
+            _log.exception("a bug; request req_%s", id, extra={REQUEST_ID: f"req_{id}"})
             outgoing = explain(internal_error(id), incoming, id)
         self._note(incoming, id, outgoing.status, is_hot=hot is not None)
         if len(outgoing.body) <= PIECE_BYTES:
@@ -176,15 +192,31 @@ class App:
         self.runtime.metrics.count_response(route, status)
         if _access.isEnabledFor(logging.INFO):
             # ascii() keeps control characters of a caller's path out of the terminal.
-            _access.info("%s %s %d req_%s", incoming.method, ascii(incoming.path), status, id)
+            path, known = ascii(incoming.path), {REQUEST_ID: f"req_{id}"}
+            _access.info("%s %s %d req_%s", incoming.method, path, status, id, extra=known)
 
     async def _answer_hot(
         self, hot: Hot, incoming: Incoming, id: str, late_s: float, receive: Receive
     ) -> Outgoing | None:
-        """The answer of a hot route. Whoever may not come in is refused before his body is read."""
+        """The answer of a hot route, with how the caller's limits stand. Whoever may not come in is
+        refused before his body is read; None if he hung up while sending it."""
         if incoming.method != "POST":
             raise MethodNotAllowed(f"{incoming.path} takes POST only.", allow="POST")
         grant = await self.guard.identify(incoming)
+        if grant.rates == NO_RATES:
+            return await self._handle(hot, incoming, grant, id, late_s, receive)
+        try:
+            outgoing = await self._handle(hot, incoming, grant, id, late_s, receive)
+        except EmbedError as error:
+            outgoing = hot.explain(error, incoming, id)
+        if outgoing is None:
+            return None
+        told = rate_headers(await self.runtime.rates.allowances(grant))
+        return replace(outgoing, headers=(*outgoing.headers, *told))
+
+    async def _handle(
+        self, hot: Hot, incoming: Incoming, grant: Grant, id: str, late_s: float, receive: Receive
+    ) -> Outgoing | None:
         check_head(incoming, is_form_allowed=self._is_loopback_only)
         # Counted at the length that is told, or the longest that would be read.
         with self.shed.admit(told_length(incoming, self._max_body)):

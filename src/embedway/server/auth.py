@@ -1,4 +1,4 @@
-"""Who is asking: bearer keys, and the rule of the open loopback server.
+"""Who is asking: bearer keys and tokens, and the rule of the open loopback server.
 
 With no key ever made and a loopback listener, every loopback caller is let in, whatever it sends
 as key. A web page must not reach such a server, so a foreign `Host` (DNS rebinding) or `Origin` is
@@ -11,7 +11,7 @@ import asyncio
 import hmac
 import ipaddress
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -25,6 +25,9 @@ from embedway.errors import (
     PermissionDenied,
     RevokedKey,
 )
+from embedway.grants import grant_of
+from embedway.networks import is_within
+from embedway.server.last_used import LastUsed
 from embedway.server.messages import Incoming
 from embedway.store.database import StoreError
 from embedway.store.keys import Key, KeyStore
@@ -34,8 +37,12 @@ _FRESH_S = 1.0
 """How old the keys in memory may be: a new or revoked key counts after that long at most."""
 _STALE_S = 60.0
 """How long they still count while the store cannot be read."""
-_NOBODY = Key(id="", name="", type="dev", hash=bytes(32), created_ms=0)
+_NO_HASH = bytes(32)
+_NOBODY = Key(id="", name="", type="dev", hash=_NO_HASH, created_ms=0)
 _log = logging.getLogger("embedway.auth")
+
+Verify = Callable[[bytes], Awaitable[Grant]]
+"""The grant of a JSON Web Token. Raises an Unauthenticated, or Overloaded."""
 
 
 class KeyRing:
@@ -46,28 +53,45 @@ class KeyRing:
         self._clock = clock
         self._keys: Mapping[str, Key] = {}
         self._read_at = float("-inf")
+        self._is_outdated = False
+        self._is_failing = False
         self._reading: asyncio.Task[None] | None = None
 
     @property
     def is_fresh(self) -> bool:
         """Whether the keys in memory may be used as they are."""
-        return self._clock.monotonic() - self._read_at < _FRESH_S
+        return not self._is_outdated and self._clock.monotonic() - self._read_at < _FRESH_S
+
+    def renew(self) -> None:
+        """This process has changed a key: read them all before one is checked again."""
+        self._is_outdated = True
 
     async def current(self) -> Mapping[str, Key]:
         """All keys by id. Raises Overloaded if the store cannot be read for long."""
         if not self.is_fresh:
             if self._reading is None:
                 self._reading = asyncio.create_task(self._read())
-            await asyncio.shield(self._reading)
+                self._reading.add_done_callback(_see)  # nobody may wait for it
+            if not self._serves_stale:
+                await asyncio.shield(self._reading)
         return self._keys
 
+    @property
+    def _serves_stale(self) -> bool:
+        """Whether the store failed last time: then nobody waits for it while the keys in memory
+        still count."""
+        return self._is_failing and self._clock.monotonic() - self._read_at <= _STALE_S
+
     async def _read(self) -> None:
+        self._is_outdated = False
         try:
             keys = await asyncio.to_thread(self._store.all)
             self._keys = {key.id: key for key in keys}
             self._read_at = self._clock.monotonic()
+            self._is_failing = False
         except StoreError as error:
             _log.error("%s", error)
+            self._is_failing = True
             if self._clock.monotonic() - self._read_at > _STALE_S:
                 raise Overloaded(
                     "The gateway cannot read its keys; try again soon.", retry_after_s=5
@@ -83,33 +107,59 @@ class KeyRing:
         parts = token.split(b"_", 3)
         key_id = parts[2].decode("latin-1") if len(parts) == 4 else ""
         key = self._keys.get(key_id, _NOBODY)
-        is_right = hmac.compare_digest(self._store.hash(token), key.hash)
-        if key is _NOBODY or not is_right:
+        digest, now_ms = self._store.hash(token), self._clock.now() * 1000
+        is_right = hmac.compare_digest(digest, key.hash)
+        was_right = hmac.compare_digest(digest, key.previous_hash or _NO_HASH)
+        if key is _NOBODY or not (is_right or was_right):
             raise InvalidKey("The API key is not one of this gateway's; check it for a slip.")
-        state = key.state(self._clock.now() * 1000)
+        state = key.state(now_ms)
         if state == "revoked":
             raise RevokedKey(f"The API key {key.prefix} was revoked; use another one.")
         if state == "expired":
             raise ExpiredKey(f"The API key {key.prefix} has expired; ask for a new one.")
+        if not is_right and now_ms >= (key.previous_until_ms or 0):
+            raise ExpiredKey(
+                f"The API key {key.prefix} was rotated, and its old text works no longer; use the "
+                "new one."
+            )
         return key
+
+
+def _see(reading: asyncio.Task[None]) -> None:
+    if not reading.cancelled():
+        reading.exception()
 
 
 class Guard:
     """Decides who may come in. `is_loopback_only`: no address but loopback is listened on.
 
     origins: other web origins whose pages the operator lets in.
+    verify: for what has the shape of a JSON Web Token; without it none is known.
+    last_used: is told of each use of a key.
     """
 
     def __init__(
-        self, ring: KeyRing, *, is_loopback_only: bool, origins: Collection[str] = ()
+        self,
+        ring: KeyRing,
+        *,
+        is_loopback_only: bool,
+        origins: Collection[str] = (),
+        verify: Verify | None = None,
+        last_used: LastUsed | None = None,
     ) -> None:
         self._ring = ring
+        self._verify = verify
+        self._last_used = last_used
         self.is_loopback_only = is_loopback_only
         self._origins = frozenset(origins)
 
     async def has_keys(self) -> bool:
         """Whether a key was ever made."""
         return bool(await self._ring.current())
+
+    def renew_keys(self) -> None:
+        """A key was made, rotated or revoked here: that counts from now on."""
+        self._ring.renew()
 
     async def enter(self, incoming: Incoming) -> bool:
         """Let a request in at all; True if the server is open. Raises PermissionDenied."""
@@ -129,16 +179,19 @@ class Guard:
             raise MissingKey("No API key was sent; add the header 'Authorization: Bearer <key>'.")
         if scheme.lower() != b"bearer" or not token.strip():
             raise InvalidKey("The Authorization header must be 'Bearer <key>'.")
-        key = self._ring.check(token.strip())
-        return Grant(
-            key_id=key.id,
-            name=key.name,
-            is_admin=key.type == "admin",
-            models=key.models,
-            project=key.project,
-            allows_fallbacks=key.allows_fallbacks,
-            space=key.space,
-        )
+        return await self._grant(token.strip(), incoming.peer)
+
+    async def _grant(self, token: bytes, peer: str | None) -> Grant:
+        if self._verify is not None and _is_jwt(token):
+            grant = await self._verify(token)
+            _refuse_address(grant, peer)
+            return grant
+        key = self._ring.check(token)
+        grant = grant_of(key)
+        _refuse_address(grant, peer)
+        if self._last_used is not None:
+            self._last_used.note(key)
+        return grant
 
     async def may_watch(self, incoming: Incoming) -> None:
         """Let through a loopback peer or an admin key, for metrics.
@@ -151,6 +204,19 @@ class Guard:
             return
         if not (await self.identify(incoming)).is_admin:
             raise PermissionDenied("Metrics are for loopback callers and admin keys.")
+
+
+def _is_jwt(token: bytes) -> bool:
+    """By its shape: three parts. No key of ours has a dot, and none is shown to others."""
+    return token.count(b".") == 2 and not token.startswith(b"gw_")
+
+
+def _refuse_address(grant: Grant, peer: str | None) -> None:
+    if grant.ips is not None and not is_within(peer, grant.ips):
+        raise PermissionDenied(
+            f"The key {grant.name!r} may be used from certain networks only, and this request "
+            "comes from elsewhere. Send it from one of them, or ask the gateway's operator."
+        )
 
 
 def is_loopback(host: str) -> bool:

@@ -103,6 +103,15 @@ class EndpointHealth(Body, frozen=True):
     last_error: LastError | None
 
 
+EndpointStatus = Annotated[
+    int,
+    Meta(
+        description="0: in use; -1: its limit is reached; -2: a call is tried after failures; "
+        "-3: let alone after failures."
+    ),
+]
+
+
 class Endpoint(Body, frozen=True):
     """One deployment."""
 
@@ -112,13 +121,7 @@ class Endpoint(Body, frozen=True):
     pricing: EndpointPricing
     provider_name: str
     supported_parameters: list[str]
-    status: Annotated[
-        int,
-        Meta(
-            description="0: in use; -1: its limit is reached; -2: a call is tried after failures; "
-            "-3: let alone after failures."
-        ),
-    ]
+    status: EndpointStatus
     health: EndpointHealth
 
 

@@ -8,20 +8,39 @@ from typing import Any
 import msgspec
 
 from embedway.options import ALLOWED, DIMENSIONS, MAX_DIMENSIONS
-from embedway.server import ai_sdk_schemas, catalogue_schemas, management_schemas, schemas
+from embedway.server import (
+    ai_sdk_schemas,
+    catalogue_schemas,
+    management_cache_schemas,
+    management_key_schemas,
+    management_money_schemas,
+    management_state_schemas,
+    schemas,
+)
 from embedway.server.ai_sdk import EmbeddingModelBody
-from embedway.server.management_schemas import PurgeBody
+from embedway.server.management_cache_schemas import PurgeBody
+from embedway.server.management_key_schemas import NewKeyBody, RotateBody
+from embedway.server.management_money_schemas import BudgetBody
 from embedway.server.wire import MAX_INPUTS, EmbeddingsBody, GatewayOptions
 from embedway.vector_files import KeptVector
 
+_MODULES = (
+    schemas,
+    catalogue_schemas,
+    ai_sdk_schemas,
+    management_cache_schemas,
+    management_key_schemas,
+    management_money_schemas,
+    management_state_schemas,
+)
 REFERENCE = "#/components/schemas/{name}"
 
 
 def build_components() -> dict[str, Any]:
     """Name to schema."""
-    modules = (schemas, catalogue_schemas, ai_sdk_schemas, management_schemas)
-    kinds = [kind for module in modules for kind in _answers(module)]
-    kinds += [EmbeddingsBody, EmbeddingModelBody, GatewayOptions, PurgeBody, KeptVector]
+    kinds = [kind for module in _MODULES for kind in _answers(module)]
+    kinds += [EmbeddingsBody, EmbeddingModelBody, GatewayOptions, KeptVector]
+    kinds += [NewKeyBody, RotateBody, BudgetBody, PurgeBody]
     _, components = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
     _sharpen(components)
     return components

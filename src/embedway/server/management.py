@@ -1,191 +1,84 @@
-"""`/v1/management/cache`: what is kept, and to export, import and purge it. For admin keys only."""
+"""`/v1/management/…`: the one door to all of it, and the routes behind it.
+
+Whoever is no admin is refused at the prefix, before anything is looked up or read: a route that is
+added cannot forget to ask, and nobody else learns which routes there are.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable
 
-import orjson
-from msgspec.structs import astuple
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Send
 
-from embedway.cached import Group, Selection, VectorStore
-from embedway.errors import NotFound, Overloaded, PermissionDenied
+from embedway.errors import Overloaded, PermissionDenied
 from embedway.runtime import Runtime
 from embedway.server.auth import Guard
-from embedway.server.management_bodies import (
-    check_lines_head,
-    read_body,
-    read_lines,
-    read_purge,
-    read_query,
-)
-from embedway.server.management_schemas import Choice
-from embedway.server.messages import read_head
+from embedway.server.management_answers import ROOT, Methods
+from embedway.server.management_budgets import BudgetRoutes
+from embedway.server.management_cache import CacheRoutes
+from embedway.server.management_keys import KeyRoutes
+from embedway.server.management_projects import ProjectRoutes
+from embedway.server.management_providers import ProviderRoutes
+from embedway.server.management_settings import SettingsRoutes
+from embedway.server.management_usage import UsageRoutes
+from embedway.server.messages import Incoming
 from embedway.store.database import StoreError
-from embedway.vector_files import MEDIA_TYPE, Entry, restore, write_line
+from embedway.types import Grant
 
-PATH = "/v1/management/cache"
-_CHUNK_BYTES = 64 * 2**10
 _RETRY_S = 5
 _log = logging.getLogger("embedway.management")
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+
+def is_managed(path: str) -> bool:
+    """Whether *path* lies behind the door, be there a route or not."""
+    return path == ROOT or path.startswith(f"{ROOT}/")
 
 
-class Management:
-    """The routes about the cache."""
-
-    def __init__(self, runtime: Runtime, guard: Guard) -> None:
-        self._runtime = runtime
-        self._guard = guard
-        self._max_body_bytes = runtime.settings.server.max_body_bytes
-
-    def routes(self) -> list[Route]:
-        """All of them, each for admins only."""
-        return [
-            Route(PATH, self._for_admins(self._stats), methods=["GET"]),
-            Route(f"{PATH}/purge", self._for_admins(self._purge), methods=["POST"]),
-            Route(f"{PATH}/export", self._for_admins(self._export), methods=["GET"]),
-            Route(f"{PATH}/warm", self._for_admins(self._warm), methods=["POST"]),
-        ]
-
-    def _for_admins(self, endpoint: Endpoint) -> Endpoint:
-        async def guarded(request: Request) -> Response:
-            # Before the body is read: whoever may not manage the cache is not listened to.
-            if not (await self._guard.identify(read_head(request.scope))).is_admin:
-                raise PermissionDenied(
-                    "The cache is managed with an admin key; "
-                    "'embedway keys create NAME --type admin' makes one."
-                )
-            try:
-                return await endpoint(request)
-            except StoreError as error:
-                _refuse(error)
-
-        return guarded
-
-    async def _stats(self, request: Request) -> Response:
-        recent, store = self._runtime.recent, self._runtime.vectors
-        memory, kept = None, None
-        if recent is not None:
-            memory = _summary(recent.groups()) | {
-                "bytes": recent.bytes,
-                "max_bytes": recent.max_bytes,
-            }
-        if store is not None:
-            kind = "file" if self._runtime.settings.redis_url is None else "redis"
-            kept = {"kind": kind, **_summary(await store.groups())}
-        return _json({"memory": memory, "store": kept})
-
-    async def _purge(self, request: Request) -> Response:
-        selection = self._selection(await read_purge(request, self._max_body_bytes))
-        recent, store = self._runtime.recent, self._runtime.vectors
-        # The store first: memory would be filled from it again.
-        stored = 0 if store is None else await store.purge(selection)
-        remembered = 0 if recent is None else recent.purge(selection)
-        # What is in memory is in the store, too, where that keeps the model and has room.
-        return _json({"deleted": max(stored, remembered)})
-
-    async def _export(self, request: Request) -> Response:
-        selection = self._selection(read_query(request))
-        store = self._store()
-        await store.flush()
-        chunks = _chunks(store.entries(selection))
-        first = await anext(chunks, b"")  # a store that fails at once is told with its status
-        return _Export(_rejoined(first, chunks), media_type=MEDIA_TYPE)
-
-    async def _warm(self, request: Request) -> Response:
-        are_many = check_lines_head(read_head(request.scope))
-        store = self._store()
-        body = await read_body(request, self._max_body_bytes)
-        lines = body.split(b"\n") if are_many else [body]
-        entries = await asyncio.to_thread(read_lines, lines)
-        ttl_s = self._runtime.settings.cache.ttl_s
-        oldest_s = self._runtime.clock.now() - ttl_s if ttl_s else -1.0
-        restored = await restore(store, entries, oldest_s)
-        if restored.lost:
-            _log.error("the store did not keep %d vectors of an import", restored.lost)
-            raise Overloaded(
-                f"The store did not keep {restored.lost} of {len(entries)} vectors: it failed, or "
-                "has no room. The same body may be sent again.",
-                retry_after_s=_RETRY_S,
-            )
-        return _json({"stored": restored.stored, "expired": restored.expired})
-
-    def _store(self) -> VectorStore:
-        if self._runtime.vectors is None:
-            raise NotFound("This gateway keeps vectors in its memory only; no store is configured.")
-        return self._runtime.vectors
-
-    def _selection(self, wanted: Choice) -> Selection:
-        model = wanted.model
-        if model is not None:  # a name that nobody knows is looked for as it is
-            model = self._runtime.gateway.directory.canonical(model)
-        return Selection(model=model, space=wanted.space, project=wanted.project)
+async def demand_admin(guard: Guard, incoming: Incoming) -> Grant:
+    """The grant of an admin. Raises an Unauthenticated, or PermissionDenied for all others."""
+    grant = await guard.identify(incoming)
+    if not grant.is_admin:
+        raise PermissionDenied(
+            "The gateway is managed with an admin key; 'embedway keys create NAME --type admin' "
+            "makes one."
+        )
+    return grant
 
 
-class _Export(StreamingResponse):
-    """A store that fails half-way leaves the answer without its end, so that no caller takes what
-    came for the whole."""
-
-    async def stream_response(self, send: Send) -> None:
-        """Send it."""
-        try:
-            await super().stream_response(send)
-        except StoreError as error:
-            _log.error("an export was cut off: %s", error)
-
-
-async def _chunks(entries: AsyncIterator[Entry]) -> AsyncIterator[bytes]:
-    """Lines, some at a time: each message costs more than a line."""
-    lines: list[bytes] = []
-    size = 0
-    async for entry in entries:
-        lines.append(write_line(entry))
-        size += len(lines[-1])
-        if size >= _CHUNK_BYTES:
-            yield b"".join(lines)
-            lines, size = [], 0
-    if lines:
-        yield b"".join(lines)
-
-
-async def _rejoined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
-
-
-def _summary(groups: list[Group]) -> dict[str, Any]:
-    records = [
-        {
-            "model": group.label.model,
-            "space": group.label.space,
-            "project": group.label.project,
-            "vectors": group.vectors,
-            "bytes": group.bytes,
-        }
-        for group in sorted(groups, key=lambda group: astuple(group.label))
+def management_routes(runtime: Runtime, guard: Guard, origin: Callable[[str], str]) -> list[Route]:
+    """All of them. origin: where the setting of a dotted name comes from."""
+    groups = (
+        KeyRoutes(runtime, guard.renew_keys),
+        ProjectRoutes(runtime),
+        BudgetRoutes(runtime),
+        UsageRoutes(runtime),
+        CacheRoutes(runtime),
+        ProviderRoutes(runtime),
+        SettingsRoutes(runtime, origin),
+    )
+    return [
+        # One route for all methods of a path, so that a 405 names them all.
+        Route(f"{ROOT}/{path}", _answering(methods), methods=list(methods))
+        for group in groups
+        for path, methods in group.table().items()
     ]
-    return {
-        "vectors": sum(group.vectors for group in groups),
-        "bytes": sum(group.bytes for group in groups),
-        "groups": records,
-    }
 
 
-def _refuse(error: StoreError) -> NoReturn:
-    _log.error("%s", error)
-    raise Overloaded(
-        "The gateway cannot use its store of vectors; try again soon.", retry_after_s=_RETRY_S
-    ) from None
+def _answering(methods: Methods) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        try:
+            response = await methods[method](request)
+        except StoreError as error:
+            _log.error("%s", error)
+            raise Overloaded(
+                "The gateway cannot use its store; try again soon.", retry_after_s=_RETRY_S
+            ) from None
+        # What is told here is for one reader: keys are shown once, and sums change.
+        response.headers["cache-control"] = "no-store"
+        return response
 
-
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")
+    return answer

@@ -85,7 +85,7 @@ def list_endpoints(gateway: Gateway, name: str) -> dict[str, Any]:
                     "pricing": {"prompt": price, "completion": "0"},
                     "provider_name": account,
                     "supported_parameters": ["dimensions", "encoding_format", "user"],
-                    **_state(gateway.models[model.id], account),
+                    **deployment_state(gateway.models[model.id], account),
                 }
                 for account in gateway.accounts.get(model.id, ())
             ],
@@ -93,7 +93,7 @@ def list_endpoints(gateway: Gateway, name: str) -> dict[str, Any]:
     }
 
 
-def _state(stack: ModelStack, account: str) -> dict[str, Any]:
+def deployment_state(stack: ModelStack, account: str) -> dict[str, Any]:
     """How one deployment fares; the model in the process has no limit of calls to show."""
     health, limit = stack.health[account], stack.limits.get(account)
     return {

@@ -20,7 +20,7 @@ from embedway.metrics import CONTENT_TYPE
 from embedway.runtime import Runtime
 from embedway.server.ai_sdk import AiSdk
 from embedway.server.auth import Guard
-from embedway.server.management import Management
+from embedway.server.management import demand_admin, is_managed, management_routes
 from embedway.server.messages import read_head
 from embedway.server.models import get_model, list_endpoints, list_models
 from embedway.server.openapi import LIVE_PATHS, READY_PATHS, build_document
@@ -48,19 +48,30 @@ _ASSETS = {
 class Pages:
     """The cold routes as one ASGI application. Errors leave it as exceptions."""
 
-    def __init__(self, runtime: Runtime, guard: Guard, sdks: Mapping[str, AiSdk]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        guard: Guard,
+        sdks: Mapping[str, AiSdk],
+        origin: Callable[[str], str],
+    ) -> None:
+        """origin: where the setting of a dotted name comes from."""
         self._runtime = runtime
+        self._origin = origin
         self._guard = guard
         self._sdks = sdks
         self._document = orjson.dumps(build_document())
         self._router = Router(self._routes(), redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] not in LIVE_PATHS:  # alive is who answers, whatever the store does
+        # With an "app" in the scope Starlette raises instead of answering in plain text.
+        scope = {**scope, "app": self}
+        if is_managed(scope["path"]):
+            scope["grant"] = await demand_admin(self._guard, read_head(scope))
+        elif scope["path"] not in LIVE_PATHS:  # alive is who answers, whatever the store does
             await self._guard.enter(read_head(scope))
         try:
-            # With an "app" in the scope Starlette raises instead of answering in plain text.
-            await self._router({**scope, "app": self}, receive, send)
+            await self._router(scope, receive, send)
         except HTTPException as error:
             if error.status_code == 405:
                 # Starlette joins a set, whose order differs from start to start.
@@ -83,7 +94,7 @@ class Pages:
             Route("/v1/generation", self._generation),
             Route("/v1/credits", self._credits),
             *(Route(path, self._health) for path in (*LIVE_PATHS, *READY_PATHS)),
-            *Management(self._runtime, self._guard).routes(),
+            *management_routes(self._runtime, self._guard, self._origin),
             Route("/metrics", self._metrics),
             Route("/openapi.json", self._openapi),
             Route("/docs", self._docs),
@@ -120,7 +131,8 @@ class Pages:
 
     async def _credits(self, request: Request) -> Response:
         grant = await self._guard.identify(read_head(request.scope))
-        return await self._read_book(get_credits, grant)
+        now_ms = int(self._runtime.clock.now() * 1000)
+        return await self._read_book(get_credits, grant, self._runtime.budgets, now_ms)
 
     async def _read_book(self, read: Callable[..., Any], *arguments: Any) -> Response:
         try:

@@ -38,7 +38,7 @@ def make_plan(
     stack = gateway.models.get(model)
     if stack is None:
         return Plan(asked, model, (), f"No account here serves {model}.")
-    allowed = tuple(name for name in stack.health if not call.only or name in call.only)
+    allowed = tuple(name for name in stack.health if _may_serve(name, call))
     if is_known:
         return Plan(asked, model, allowed, _words_of_a_hit(allowed, others))
     own = [one for one in attempts if one.model == model and one.provider]
@@ -49,6 +49,12 @@ def make_plan(
     return Plan(
         asked, model, order, _words(order, credentials, why, _left_out(stack, order), others)
     )
+
+
+def _may_serve(account: str, call: Call) -> bool:
+    """Whether both the caller and his key allow it; he need not know of others."""
+    own = call.grant.providers
+    return (not call.only or account in call.only) and (own is None or account in own)
 
 
 def _order(

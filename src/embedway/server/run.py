@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
-import logging
 import math
 import os
 import signal
@@ -19,6 +18,7 @@ from types import FrameType
 import uvicorn
 from msgspec import Struct
 
+from embedway.logs import start_logs
 from embedway.origins import Origins
 from embedway.runtime import Runtime, open_runtime
 from embedway.server.app import App
@@ -54,12 +54,14 @@ def serve(loaded: Origins, on_ready: Callable[[Ready], None]) -> None:
     Raises ListenError, and what `open_runtime` raises.
     """
     settings = loaded.settings
-    logging.basicConfig(
-        level=settings.log.level.upper(), format="%(levelname)s %(name)s %(message)s"
-    )
+    start_logs(settings.log, sys.stderr)
     host, port = parse_address(settings.server.listen)
     with bind(host, port) as listener:
-        app = App(lambda: open_runtime(settings), is_loopback_only=is_loopback(host))
+        app = App(
+            lambda: open_runtime(settings),
+            is_loopback_only=is_loopback(host),
+            origin=loaded.origin,
+        )
         _allow_files()
         bounds = patience(settings.server)
         config = uvicorn.Config(

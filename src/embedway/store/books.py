@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 from msgspec.structs import astuple
 from sqlalchemy import Engine, Select, func, insert, select
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from embedway.ledger import UsageLine
 from embedway.store.database import USAGE, StoreError
@@ -29,6 +30,11 @@ interpreter and has to wait for it again. SQLite binds 999 values at least
 _LIFE_SIGN_S = 1.0
 _GATHER_S = 0.02
 """How long the writer waits for more lines: what a killed process may lose of this book."""
+_NO_ROW_TO_BLAME = (OperationalError, InternalError, NoConnectionFree)
+"""Locked for long, a full disk, a server that is away or may only be read: true of all rows."""
+_RETRY_S = 1.0
+_MOST_OWED = 100_000
+"""Lines kept while the database is away: about 60 MB."""
 _log = logging.getLogger("embedway.books")
 
 
@@ -48,6 +54,8 @@ class UsageBook:
         """There is something to write."""
         self._haste = threading.Event()
         """Somebody waits for it."""
+        self._owed: list[tuple[Any, ...]] = []
+        """Rows that wait for a database which is away. Only the thread touches them."""
         self._is_closed = False
         self.lost = 0
         """Lines that could not be written."""
@@ -103,7 +111,7 @@ class UsageBook:
     def _write_all(self) -> None:
         is_open = True
         while is_open:
-            self._work.wait()
+            self._work.wait(_RETRY_S if self._owed else None)
             self._haste.wait(_GATHER_S)
             # Cleared before anything is looked at: what comes from here on sets them again.
             self._work.clear()
@@ -111,8 +119,10 @@ class UsageBook:
             is_open = not self._is_closed
             readers = [self._readers.popleft() for _ in range(len(self._readers))]
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            for start in range(0, len(lines), _LINES_PER_COMMIT):
-                self._write([_row(line) for line in lines[start : start + _LINES_PER_COMMIT]])
+            owed, self._owed = self._owed, []
+            rows = owed + [_row(line) for line in lines]
+            for start in range(0, len(rows), _LINES_PER_COMMIT):
+                self._write(rows[start : start + _LINES_PER_COMMIT])
             for reader in readers:
                 reader.set()
 
@@ -125,8 +135,8 @@ class UsageBook:
                     connection.exec_driver_sql(self._insert_many, values)
                 if full < len(rows):
                     connection.exec_driver_sql(self._insert, rows[full:])
-        except OperationalError as error:  # locked for long, or the disk is full: true of all rows
-            self._lose(rows, error)
+        except _NO_ROW_TO_BLAME as error:
+            self._keep(rows, error)
         except Exception as error:  # whatever it is, the thread must live on
             if len(rows) == 1:
                 self._lose(rows, error)
@@ -134,15 +144,32 @@ class UsageBook:
             for row in rows:  # one bad row must not take the others with it
                 self._write([row])
 
+    def _keep(self, rows: list[tuple[Any, ...]], error: Exception) -> None:
+        """For when the database is back; what is more than can be kept is lost."""
+        room = 0 if self._is_closed else _MOST_OWED - len(self._owed)
+        if not self._owed and room:
+            _log.warning("usage lines wait to be written: %s", type(error).__name__)
+        self._owed += rows[:room]
+        if rows[room:]:
+            self._lose(rows[room:], error)
+
     def _lose(self, rows: list[tuple[Any, ...]], error: Exception) -> None:
         self.lost += len(rows)
         _log.error("%d usage lines were not written: %s", len(rows), type(error).__name__)
 
 
 def _row(line: UsageLine) -> tuple[Any, ...]:
-    """The line's values in the order of its fields, which is that of the columns."""
+    """The line's values in the order of its fields, which is that of the columns.
+
+    PostgreSQL takes no NUL in a text; it is shown as what stands for no character.
+    """
     return tuple(
-        orjson.dumps(value).decode() if type(value) is tuple else value for value in astuple(line)
+        value.replace("\0", "\ufffd")
+        if type(value) is str
+        else orjson.dumps([tag.replace("\0", "\ufffd") for tag in value]).decode()
+        if type(value) is tuple
+        else value
+        for value in astuple(line)
     )
 
 

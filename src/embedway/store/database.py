@@ -1,4 +1,5 @@
-"""The one database: SQLite in the home folder. Engine, tables, and the settings of SQLite."""
+"""The one database: SQLite in the home folder, or a PostgreSQL. Engine, tables, and the settings of
+SQLite; those of PostgreSQL are in `postgres.py`."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Engine,
     Index,
     Integer,
@@ -24,7 +26,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from embedway.store.migrations import migrate
+from embedway.secret import Secret
+from embedway.store.migrations import NewerDatabase, migrate
+from embedway.wrong_settings import SettingsError
+
+ANSWER_S = 3.0
+"""How long PostgreSQL may take for one statement of a running gateway."""
+_MIGRATION_S = 600.0
+"""And for one of a migration, which may build an index, or wait for another process that does."""
 
 METADATA = MetaData()
 
@@ -48,6 +57,8 @@ KEYS = Table(
     Column("tokens_per_minute", BigInteger),
     Column("concurrency", Integer),
     Column("last_used_ms", BigInteger),
+    Column("previous_hash", LargeBinary),
+    Column("previous_until_ms", BigInteger),
 )
 
 USAGE = Table(
@@ -77,6 +88,8 @@ USAGE = Table(
     Index("usage_by_time", "created_ms"),
 )
 
+_IS_OPEN = text("state = 'reserved'")
+
 ATTEMPTS = Table(
     "attempts",
     METADATA,
@@ -98,7 +111,7 @@ ATTEMPTS = Table(
     Column("status", Integer),
     Column("code", Text),
     Index("attempts_by_request", "request_id"),
-    Index("attempts_open", "process", sqlite_where=text("state = 'reserved'")),
+    Index("attempts_open", "process", sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN),
 )
 
 BUDGETS = Table(
@@ -146,31 +159,83 @@ PROCESSES = Table(
 """The gateways that write to this database, and when each last said so."""
 
 
+Database = Engine
+"""What others hold of an open database, without knowing SQLAlchemy."""
+
+
 class StoreError(Exception):
     """The database cannot be used. The message says what to do; it holds no data."""
 
 
-def open_database(home: Path) -> Engine:
-    """Open `embedway.db` in *home*, made and migrated as needed. Raises StoreError."""
-    path = home / "embedway.db"
+def open_database(home: Path, url: Secret | None = None, *, answer_s: float = ANSWER_S) -> Engine:
+    """Open the PostgreSQL of *url*, else `embedway.db` in *home*; migrated as needed.
+
+    home: made if it is missing. answer_s: how long PostgreSQL may take for one statement, in
+    seconds; SQLite has no such limit.
+    Raises StoreError, or SettingsError if the URL is wrong or the package for it is missing.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StoreError(
             f"the folder {home} cannot be made ({error.strerror}); set EMBEDWAY_HOME to another"
         ) from None
+    if url is not None:
+        return _open_server(url, answer_s)
+    path = home / "embedway.db"
     engine = create_engine(f"sqlite:///{path}")
     event.listen(engine, "connect", _set_up)
+    advice = "Move it away, or set EMBEDWAY_HOME to another folder"
+    try:
+        _migrate(engine, str(path), advice)
+    except StoreError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _open_server(url: Secret, answer_s: float) -> Engine:
+    try:
+        from embedway.store.postgres import open_postgres
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise SettingsError(
+            "database_url needs a package more: pip install 'embedway[postgres]'"
+        ) from None
+    place = "the database of database_url"
+    advice = "Check the URL, and that PostgreSQL runs and lets this machine in"
+    patient = open_postgres(url, _MIGRATION_S)
+    try:
+        _migrate(patient, place, advice)
+    finally:
+        patient.dispose()
+    return open_postgres(url, answer_s)
+
+
+def _migrate(engine: Engine, place: str, advice: str) -> None:
     try:
         with engine.begin() as connection:
+            _refuse_encoding(connection, place)
             migrate(connection)
+    except NewerDatabase as error:
+        raise StoreError(f"{place} {error}") from None
     except SQLAlchemyError as error:
-        engine.dispose()
-        cause = getattr(error, "orig", None) or error
-        raise StoreError(
-            f"{path} cannot be used: {cause}. Move it away, or set EMBEDWAY_HOME to another folder"
-        ) from None
-    return engine
+        raise StoreError(f"{place} cannot be used: {reason(error)}. {advice}") from None
+
+
+def _refuse_encoding(connection: Connection, place: str) -> None:
+    """A PostgreSQL that takes not every text would lose lines of the books."""
+    if connection.dialect.name == "sqlite":
+        return
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise StoreError(f"{place} has the encoding {encoding}; make one with ENCODING 'UTF8'")
+
+
+def reason(error: SQLAlchemyError) -> str:
+    """What the driver says, in one line: those that follow may hold values of a row."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def _set_up(connection: Any, _: object) -> None:

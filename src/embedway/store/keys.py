@@ -7,19 +7,31 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 import orjson
 from msgspec import Struct
-from sqlalchemy import Engine, Executable, RowMapping, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    RowMapping,
+    bindparam,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from embedway.clock import Clock
+from embedway.errors import InvalidRequest, NotFound
+from embedway.networks import network_of
 from embedway.secret import Secret
-from embedway.store.database import KEYS, StoreError
+from embedway.store.database import KEYS, StoreError, reason
 
 KeyType = Literal["prod", "dev", "admin"]
 DEFAULT_PROJECT = "default"
@@ -58,6 +70,11 @@ class Key(Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
     """Requests at a time."""
     last_used_ms: int | None = None
+    """To the minute."""
+    previous_hash: bytes | None = None
+    """Of the text before the last rotation."""
+    previous_until_ms: int | None = None
+    """How long that text still works."""
 
     @property
     def prefix(self) -> str:
@@ -96,10 +113,18 @@ class KeyStore:
         project: str = DEFAULT_PROJECT,
         allows_fallbacks: bool = True,
         space: str | None = None,
+        providers: tuple[str, ...] | None = None,
+        ips: tuple[str, ...] | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        concurrency: int | None = None,
     ) -> tuple[Key, Secret]:
-        """Make a key of 256 random bits. The second value is the only copy of its text."""
+        """Make a key of 256 random bits. The second value is the only copy of its text.
+
+        Raises ValueError if one of *ips* is no network, and StoreError.
+        """
         key_id = self._random_text(6)
-        text = f"gw_{type}_{key_id}_{self._random_text(32)}"
+        text = self._new_text(type, key_id)
         key = Key(
             id=key_id,
             name=name,
@@ -111,6 +136,11 @@ class KeyStore:
             project=project,
             allows_fallbacks=allows_fallbacks,
             space=space,
+            providers=providers,
+            ips=None if ips is None else tuple(str(network_of(one)) for one in ips),
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            concurrency=concurrency,
         )
         row = {field: getattr(key, field) for field in Key.__struct_fields__}
         for field in _LISTS:
@@ -122,17 +152,53 @@ class KeyStore:
         """Every key ever made, oldest first. Raises StoreError."""
         try:
             with self._engine.connect() as connection:
-                rows = connection.execute(select(KEYS).order_by(KEYS.c.created_ms)).mappings().all()
+                ordered = select(KEYS).order_by(KEYS.c.created_ms, KEYS.c.id)
+                rows = connection.execute(ordered).mappings().all()
         except SQLAlchemyError as error:
             raise StoreError(f"the keys cannot be read: {type(error).__name__}") from None
         return tuple(_key(row) for row in rows)
 
+    def find(self, id_or_name: str) -> tuple[Key, ...]:
+        """The keys of that id or name, oldest first; names need not differ. Raises StoreError."""
+        return tuple(key for key in self.all() if id_or_name in (key.id, key.name))
+
+    def rotate(self, id: str, *, overlap_s: float) -> tuple[Key, Secret]:
+        """Give the key another text; the second value is the only copy of it.
+
+        The key stays what it is: its id, its terms, its budgets and what was spent of them. The
+        text that it had works *overlap_s* seconds longer; one from before that, no more. Raises
+        NotFound, InvalidRequest if the key is not active, and StoreError.
+        """
+        now_ms = int(self._clock.now() * 1000)
+        with self._writing() as connection:
+            of_id = KEYS.c.id == id
+            found = connection.execute(select(KEYS).where(of_id)).mappings().one_or_none()
+            if found is None:
+                raise NotFound("There is no key of that id.", param="id")
+            key = _key(found)
+            if (state := key.state(now_ms)) != "active":
+                raise InvalidRequest(
+                    f"The key {key.id} ({key.name}) is {state}; make a new one in its place.",
+                    param="id",
+                )
+            text = self._new_text(key.type, key.id)
+            # The hash is moved by the database, so that of two rotations at once none is lost.
+            connection.execute(
+                update(KEYS)
+                .where(of_id)
+                .values(
+                    previous_hash=KEYS.c.hash,
+                    previous_until_ms=now_ms + int(overlap_s * 1000),
+                    hash=self.hash(text.encode()),
+                )
+            )
+            rotated = connection.execute(select(KEYS).where(of_id)).mappings().one()
+        return _key(rotated), Secret(text)
+
     def revoke(self, id_or_name: str) -> tuple[Key, ...]:
         """Revoke the active keys of that id or name; returns them, none if there was none."""
         matching = or_(KEYS.c.id == id_or_name, KEYS.c.name == id_or_name)
-        chosen = [
-            key for key in self.all() if id_or_name in (key.id, key.name) and key.revoked_ms is None
-        ]
+        chosen = [key for key in self.find(id_or_name) if key.revoked_ms is None]
         self._write(
             update(KEYS)
             .where(matching, KEYS.c.revoked_ms.is_(None))
@@ -140,13 +206,34 @@ class KeyStore:
         )
         return tuple(chosen)
 
+    def mark_used(self, used_ms: Mapping[str, int]) -> None:
+        """Note when keys, by id, were used last (milliseconds since 1970). Raises StoreError."""
+        later = or_(KEYS.c.last_used_ms.is_(None), KEYS.c.last_used_ms < bindparam("used_ms"))
+        statement = (
+            update(KEYS)
+            .where(KEYS.c.id == bindparam("key_id"), later)
+            .values(last_used_ms=bindparam("used_ms"))
+        )
+        with self._writing() as connection:
+            connection.execute(
+                statement, [{"key_id": id, "used_ms": when} for id, when in used_ms.items()]
+            )
+
+    def _new_text(self, type: KeyType, key_id: str) -> str:
+        return f"gw_{type}_{key_id}_{self._random_text(32)}"
+
     def _write(self, statement: Executable) -> None:
+        with self._writing() as connection:
+            connection.execute(statement)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """One transaction. Raises StoreError."""
         try:
             with self._engine.begin() as connection:
-                connection.execute(statement)
+                yield connection
         except SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or type(error).__name__
-            raise StoreError(f"the keys cannot be written: {cause}") from None
+            raise StoreError(f"the keys cannot be written: {reason(error)}") from None
 
     def hash(self, text: bytes) -> bytes:
         """HMAC-SHA-256 under the pepper. A fast hash is right for 256 random bits."""

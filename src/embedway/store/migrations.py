@@ -1,8 +1,18 @@
-"""The schema's history: numbered functions, applied once each, never edited after a release."""
+"""The schema's history: numbered functions, applied once each, never edited after a release.
+
+They are written for SQLite and PostgreSQL alike.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, func, inspect, select, text
+
+_LOCK = 0x656D62656477
+"""Of PostgreSQL's advisory locks, which have numbers: "embedw"."""
+
+
+class NewerDatabase(Exception):
+    """The database is of a newer release. The message goes on where the database was named."""
 
 
 def m001_keys_and_usage(connection: Connection) -> None:
@@ -10,7 +20,8 @@ def m001_keys_and_usage(connection: Connection) -> None:
     connection.execute(
         text(
             "CREATE TABLE keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, "
-            "hash BLOB NOT NULL, models TEXT, created_ms BIGINT NOT NULL, expires_ms BIGINT, "
+            f"hash {_binary(connection)} NOT NULL, models TEXT, "
+            "created_ms BIGINT NOT NULL, expires_ms BIGINT, "
             "revoked_ms BIGINT)"
         )
     )
@@ -35,7 +46,7 @@ def m002_projects_of_keys(connection: Connection) -> None:
 def m003_spaces_of_keys(connection: Connection) -> None:
     """A key may forbid fallbacks, or be pinned to one vector space."""
     connection.execute(
-        text("ALTER TABLE keys ADD COLUMN allows_fallbacks BOOLEAN NOT NULL DEFAULT 1")
+        text("ALTER TABLE keys ADD COLUMN allows_fallbacks BOOLEAN NOT NULL DEFAULT TRUE")
     )
     connection.execute(text("ALTER TABLE keys ADD COLUMN space TEXT"))
 
@@ -106,21 +117,31 @@ def m004_books_and_budgets(connection: Connection) -> None:
     )
 
 
+def m005_rotated_keys(connection: Connection) -> None:
+    """A rotated key is known by its last text too, for a while."""
+    connection.execute(text(f"ALTER TABLE keys ADD COLUMN previous_hash {_binary(connection)}"))
+    connection.execute(text("ALTER TABLE keys ADD COLUMN previous_until_ms BIGINT"))
+
+
 MIGRATIONS = (
     m001_keys_and_usage,
     m002_projects_of_keys,
     m003_spaces_of_keys,
     m004_books_and_budgets,
+    m005_rotated_keys,
 )
 
 
 def migrate(connection: Connection) -> None:
-    """Apply what is missing; what was applied stands in the table `migrations`."""
+    """Apply what is missing; what was applied stands in the table `migrations`.
+
+    Raises NewerDatabase if something was applied that this release does not know.
+    """
     if _applied(connection) >= set(range(1, len(MIGRATIONS) + 1)):
         return
-    # Another process may be about to do the same: the write lock lets one of them through, which
-    # then looks again. Without it each CREATE TABLE would also be a transaction of its own.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # Another process may be about to do the same: the lock lets one of them through, which then
+    # looks again.
+    _lock(connection)
     connection.execute(
         text("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT)")
     )
@@ -138,4 +159,25 @@ def _applied(connection: Connection) -> set[int]:
     """The numbers of the migrations that were applied."""
     if not inspect(connection).has_table("migrations"):
         return set()
-    return set(connection.execute(text("SELECT number FROM migrations")).scalars())
+    applied = set(connection.execute(text("SELECT number FROM migrations")).scalars())
+    newest = max(applied, default=0)
+    if newest > len(MIGRATIONS):
+        raise NewerDatabase(
+            f"was changed by a newer release (migration {newest}; this one knows"
+            f" {len(MIGRATIONS)}): update Embedway here as well"
+        )
+    return applied
+
+
+def _lock(connection: Connection) -> None:
+    """Wait for all others that migrate, until the end of the transaction."""
+    if connection.dialect.name == "sqlite":
+        # Without it each CREATE TABLE would also be a transaction of its own.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+
+
+def _binary(connection: Connection) -> str:
+    """The type of a column of bytes."""
+    return "BLOB" if connection.dialect.name == "sqlite" else "BYTEA"

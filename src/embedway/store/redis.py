@@ -72,12 +72,11 @@ class RedisVectors:
         self._count = count
         self._timeout_s = timeout_s
         self._client = open_redis(url)
-        line = partial(
-            RedisLine, self._client, timeout_s=timeout_s, pause_s=pause_s, clock=clock, count=count
-        )
+        line = partial(RedisLine, self._client, timeout_s=timeout_s, pause_s=pause_s, clock=clock)
         # Two, since a Redis that is full, or a replica, still answers.
-        self._reads = line("read_error", questions=_READS)
-        self._writes = line("write_error", questions=1)
+        reads, writes = partial(count, "read_error", 1), partial(count, "write_error", 1)
+        self._reads = line("read_error", questions=_READS, count=reads)
+        self._writes = line("write_error", questions=1, count=writes)
         self._queue = WriteQueue(queue_bytes)
         self._writer: asyncio.Task[None] | None = None
         self._is_closed = False

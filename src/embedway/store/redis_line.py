@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from embedway.cached import CacheEvent, CountCache
 from embedway.clock import Clock
 from embedway.secret import Secret
 from embedway.store.database import StoreError
@@ -21,6 +20,7 @@ from embedway.wrong_settings import SettingsError
 _log = logging.getLogger("embedway.redis")
 
 Command = tuple[Any, ...]
+T = TypeVar("T")
 
 
 def open_redis(url: Secret) -> Redis:
@@ -54,15 +54,16 @@ class RedisLine:
     def __init__(
         self,
         client: Redis,
-        failed: CacheEvent,
+        failed: str,
         *,
         questions: int,
         timeout_s: float,
         pause_s: float,
         clock: Clock,
-        count: CountCache,
+        count: Callable[[], None],
     ) -> None:
-        """*failed* is counted for each failure; *questions* may be under way at a time."""
+        """*failed* is what the log calls a failure, and *count* counts it; *questions* may be under
+        way at a time."""
         self._client = client
         self._failed = failed
         self._slots = asyncio.Semaphore(questions)
@@ -70,7 +71,7 @@ class RedisLine:
         self._pause_s = pause_s
         self._clock = clock
         self._count = count
-        self._under_way: set[asyncio.Task[list[Any] | None]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._is_closed = False
         self._is_failing = False
         self._resumes_at = self._logs_at = clock.monotonic()
@@ -80,48 +81,56 @@ class RedisLine:
         return self._clock.monotonic() < self._resumes_at
 
     async def ask(self, *commands: Command) -> list[Any]:
-        """The answers to all of them. Raises StoreError.
+        """The answers to all of them. Raises StoreError."""
+
+        async def question() -> list[Any]:
+            pipeline = self._client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute()
+
+        return await self.run(question)
+
+    async def run(self, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What a question of any kind comes to. Raises StoreError.
 
         The question runs in a task that is not cancelled with the caller: a connection that still
         owes an answer could give it to whoever asks next, as the client's once did
         (https://github.com/redis/redis-py/issues/2665).
         """
         await self._slots.acquire()
-        question = asyncio.create_task(self._ask(commands))
-        self._under_way.add(question)
-        question.add_done_callback(self._end)
-        answers = await asyncio.shield(question)
-        if answers is None:
+        task = asyncio.create_task(self._ask(question))
+        self._under_way.add(task)
+        task.add_done_callback(self._end)
+        answer = await asyncio.shield(task)
+        if answer is None:
             raise StoreError("Redis failed, as the log says; it is tried again in a moment")
-        return answers
+        return answer[0]
 
-    def _end(self, question: asyncio.Task[list[Any] | None]) -> None:
-        self._under_way.discard(question)
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
         self._slots.release()
 
-    async def _ask(self, commands: Sequence[Command]) -> list[Any] | None:
+    async def _ask(self, question: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T] | None:
         if self._is_closed or self.is_paused():  # maybe since it waited for a slot
             return None
         if self._is_failing:
             self._resumes_at = self._clock.monotonic() + self._pause_s
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
         try:
             async with asyncio.timeout(self._timeout_s):
-                answers = await pipeline.execute()
+                answer = await question()
         except Exception as error:  # a nonsensical answer makes the client raise anything
             self._fail(error)
             return None
         self._is_failing = False
         self._resumes_at = self._clock.monotonic()
-        return answers
+        return (answer,)
 
     def _fail(self, error: Exception) -> None:
         now = self._clock.monotonic()
         self._is_failing = True
         self._resumes_at = now + self._pause_s
-        self._count(self._failed, 1)
+        self._count()
         if now >= self._logs_at:
             self._logs_at = now + 1.0
             # Not its words, which may hold an address or a name.

@@ -19,6 +19,10 @@ _VALUES = _SCHEMA + b"v:"
 _LABELS = _SCHEMA + b"l:"
 PURGES = _SCHEMA + b"purges"
 """The stream of what was purged."""
+RATES = "embedway:1:rates"
+"""Before the names of keys' windows, which the package `limits` makes and fills."""
+PLACES = "embedway:1:places:"
+"""Before the names of the keys whose requests are under way."""
 
 Place = bytes
 """The digests of a label's parts, in a fixed width."""

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from embedway.cached import Cached, Label
 from embedway.cli import main
 from embedway.server.app import App
-from embedway.server.management_schemas import CacheStats, Purged, Warmed
+from embedway.server.management_cache_schemas import CacheStats, Purged, Warmed
 from embedway.settings import CacheSettings, Settings
 from embedway.store import migrations
 from embedway.store.database import open_database

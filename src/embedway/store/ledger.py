@@ -1,0 +1,284 @@
+"""The attempts book and the budgets: written before a provider is asked, and once it has answered.
+
+One thread writes whatever waits in one transaction, at once when it is idle: so that a commit,
+which reaches the disk, is shared by all who come meanwhile. What cannot be written is refused;
+what ended is kept until it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+
+from embedway.clock import Clock
+from embedway.errors import BudgetExceeded, LedgerUnavailable
+from embedway.ledger import AttemptBegun, AttemptEnded, Held, Reservation
+from embedway.store.ledger_rows import LedgerRows
+from embedway.store.recovery import BEAT_S, beat, leave, sweep
+
+_AT_ONCE = 256
+"""The most that one transaction writes."""
+_PAUSE_S = 1.0
+"""How long nothing is tried after the database failed: who comes meanwhile is refused at once."""
+_LONGEST_WAIT_S = 5.0
+_LAST_TRIES = 20
+_LAST_PAUSE_S = 0.25
+"""How often closing tries to write what is left, and how long it waits in between."""
+_AWAY = (OperationalError, InterfaceError, OSError)
+"""What goes by: the database is gone, locked, full, or slow."""
+_log = logging.getLogger("embedway.ledger")
+
+
+class _Begin(Struct, frozen=True):
+    attempt: AttemptBegun
+    written: asyncio.Future[tuple[Held, ...]] | None
+    """None: nobody waits for it."""
+
+
+class _Reserve(Struct, frozen=True):
+    wanted: Reservation
+    written: asyncio.Future[tuple[Held, ...]]
+
+
+class _Settle(Struct, frozen=True):
+    wanted: Reservation
+    held: tuple[Held, ...]
+    cost: int
+
+
+_Work = _Begin | _Reserve | _Settle | AttemptEnded
+
+
+class Ledger:
+    """For one event loop. *process* is this gateway's own id in the database."""
+
+    def __init__(self, engine: Engine, clock: Clock, process: str) -> None:
+        self._engine, self._clock, self._process = engine, clock, process
+        self._rows = LedgerRows(engine, process)
+        self._waiting: deque[_Work] = deque()
+        self._owed: list[_Work] = []
+        """What ended and could not be written yet. Only the thread touches it."""
+        self._work = threading.Event()
+        self._is_closed = False
+        self._beats_at = self._resumes_at = clock.monotonic()
+        self._connection: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="embedway-ledger", daemon=True)
+        self._thread.start()
+
+    async def begin(self, attempt: AttemptBegun) -> None:
+        """Write down an attempt that is about to be made. Raises LedgerUnavailable."""
+        await self._commit(lambda written: _Begin(attempt, written))
+
+    def note(self, attempt: AttemptBegun) -> None:
+        """The same for one that costs nothing: written soon."""
+        self._add(_Begin(attempt, None))
+
+    def end(self, attempt: AttemptEnded) -> None:
+        """What became of it: written soon, however long the database is away."""
+        self._add(attempt)
+
+    async def reserve(self, wanted: Reservation) -> tuple[Held, ...]:
+        """Hold the amount back from each budget. Raises BudgetExceeded, LedgerUnavailable."""
+        return await self._commit(lambda written: _Reserve(wanted, written))
+
+    def settle(self, wanted: Reservation, held: tuple[Held, ...], cost: int) -> None:
+        """It cost so much, in picodollars: written soon, as by `end`."""
+        self._add(_Settle(wanted, held, cost))
+
+    def close(self) -> None:
+        """Write what is left, for some seconds at most, and stop the thread. Blocking."""
+        self._is_closed = True
+        self._work.set()
+        self._thread.join()
+
+    async def _commit(
+        self, make: Callable[[asyncio.Future[tuple[Held, ...]]], _Work]
+    ) -> tuple[Held, ...]:
+        if self._clock.monotonic() < self._resumes_at or self._is_closed:
+            raise _unavailable()
+        written: asyncio.Future[tuple[Held, ...]] = asyncio.get_running_loop().create_future()
+        work = make(written)
+        self._add(work)
+        try:
+            async with asyncio.timeout(_LONGEST_WAIT_S):
+                return await asyncio.shield(written)
+        except TimeoutError:
+            self._give_up(work, written)
+            raise _unavailable() from None
+        except asyncio.CancelledError:
+            self._give_up(work, written)
+            raise
+
+    def _give_up(self, work: _Work, written: asyncio.Future[tuple[Held, ...]]) -> None:
+        """Nobody waits for it any more: what is written of it all the same is ended at once."""
+
+        def end(_: object) -> None:
+            if written.cancelled() or written.exception() is not None:
+                return
+            if isinstance(work, _Begin):
+                self.end(_never_made(work.attempt))
+            elif isinstance(work, _Reserve):
+                self.settle(work.wanted, written.result(), 0)
+
+        written.add_done_callback(end)
+
+    def _add(self, work: _Work) -> None:
+        self._waiting.append(work)
+        if not self._work.is_set():
+            self._work.set()
+
+    def _run(self) -> None:
+        self._write_what_waits()  # above all: that this process lives, and which ones do not
+        while not self._is_closed or self._waiting:
+            self._work.wait(BEAT_S if not self._owed else _PAUSE_S)
+            self._work.clear()
+            self._write_what_waits()
+        for _ in range(_LAST_TRIES):
+            if self._owed:
+                threading.Event().wait(_LAST_PAUSE_S)
+                self._write_what_waits()
+        if self._owed:
+            _log.error("%d ends of attempts and reservations were not written", len(self._owed))
+        else:
+            self._try(lambda connection: leave(connection, self._process))
+        self._disconnect()
+
+    def _write_what_waits(self) -> None:
+        while True:
+            owed, self._owed = self._owed, []
+            taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
+            is_due = self._clock.monotonic() >= self._beats_at
+            if not (owed or taken or is_due):
+                return
+            self._write(owed + taken, is_due=is_due)
+            if not self._waiting:
+                return
+
+    def _write(self, work: list[_Work], *, is_due: bool) -> None:
+        answers: list[tuple[asyncio.Future[Any], Any]] = []
+        error = self._try(lambda connection: self._apply(connection, work, answers, is_due=is_due))
+        if error is None:
+            if is_due:
+                self._beats_at = self._clock.monotonic() + BEAT_S
+            _tell(answers)
+            return
+        self._rows.forget_windows()
+        if not isinstance(error, _AWAY):
+            self._write_apart(work, error)
+            return
+        self._resumes_at = self._clock.monotonic() + _PAUSE_S
+        _log.error("the ledger cannot be written: %s", type(error).__name__)
+        self._owed += [one for one in work if isinstance(one, (_Settle, AttemptEnded))]
+        waited = [one.written for one in work if isinstance(one, (_Begin, _Reserve))]
+        _tell([(written, _unavailable()) for written in waited if written is not None])
+
+    def _write_apart(self, work: list[_Work], error: Exception) -> None:
+        """One of them cannot be written, ever: it must not take the others with it."""
+        if len(work) > 1:
+            for one in work:
+                self._write([one], is_due=False)
+            return
+        _log.error("a line of the ledger is lost: %s", type(error).__name__)
+        lost = [one.written for one in work if isinstance(one, (_Begin, _Reserve))]
+        _tell([(written, _unavailable()) for written in lost if written is not None])
+
+    def _apply(
+        self,
+        connection: Connection,
+        work: list[_Work],
+        answers: list[tuple[asyncio.Future[Any], Any]],
+        *,
+        is_due: bool,
+    ) -> None:
+        rows, now_ms = self._rows, int(self._clock.now() * 1000)
+        begins = [one for one in work if isinstance(one, _Begin)]
+        reserves = [one for one in work if isinstance(one, _Reserve)]
+        rows.begin(connection, [one.attempt for one in begins])
+        rows.end(connection, [one for one in work if isinstance(one, AttemptEnded)])
+        if reserves:
+            rows.lock(connection, [one.wanted for one in reserves])
+        for settle in work:  # first: it makes room
+            if isinstance(settle, _Settle):
+                rows.settle(connection, settle.wanted, settle.held, settle.cost)
+        answers += [(one.written, ()) for one in begins if one.written is not None]
+        answers += [(one.written, rows.reserve(connection, one.wanted)) for one in reserves]
+        if is_due:
+            beat(connection, self._process, now_ms)
+            if lost := sweep(connection, now_ms):
+                _log.warning("%d attempts of a gateway that died are unknown now", lost)
+
+    def _try(self, write: Callable[[Connection], None]) -> Exception | None:
+        """One transaction; the error if it failed."""
+        try:
+            if self._connection is None:
+                self._connection = _connected(self._engine)
+            with self._connection.begin():
+                write(self._connection)
+        except (SQLAlchemyError, OSError) as error:
+            self._disconnect()
+            return error
+        except Exception as error:  # a bug; the thread must live on, and nobody may wait for ever
+            _log.exception("the ledger")
+            self._disconnect()
+            return error
+        return None
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.invalidate()
+                connection.close()
+            except SQLAlchemyError as error:
+                _log.warning("a connection could not be closed: %s", type(error).__name__)
+
+
+def _connected(engine: Engine) -> Connection:
+    connection = engine.connect()
+    if engine.dialect.name == "sqlite":
+        # What was paid must be known after a power cut, too: each commit reaches the disk
+        # (https://sqlite.org/pragma.html#pragma_synchronous).
+        connection.exec_driver_sql("PRAGMA synchronous=FULL")
+        connection.commit()
+    return connection
+
+
+def _tell(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    """Wake those who wait, each loop once."""
+    if not answers:
+        return
+
+    def tell() -> None:
+        for written, answer in answers:
+            if written.done():
+                continue
+            if isinstance(answer, (LedgerUnavailable, BudgetExceeded)):
+                written.set_exception(answer)
+            else:
+                written.set_result(answer)
+
+    loop = answers[0][0].get_loop()
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(tell)
+
+
+def _never_made(attempt: AttemptBegun) -> AttemptEnded:
+    return AttemptEnded(
+        id=attempt.id, state="unbilled", tokens=0, cost=0, ended_ms=attempt.created_ms
+    )
+
+
+def _unavailable() -> LedgerUnavailable:
+    return LedgerUnavailable(
+        "The gateway cannot write down what a paid request would cost, so it asks no provider; try "
+        "again in a moment.",
+        retry_after_s=_PAUSE_S,
+    )
