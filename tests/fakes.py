@@ -52,6 +52,10 @@ class FakeClock:
         self._now += seconds
         self._monotonic += seconds
 
+    def set_back(self, seconds: float) -> None:
+        """Somebody changes the machine's time of day."""
+        self._now -= seconds
+
     async def sleep(self, seconds: float) -> None:
         """Remember it, and let the time pass at once."""
         self.slept.append(seconds)

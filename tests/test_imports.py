@@ -20,6 +20,7 @@ SHARED = {
     "store": {
         "database",
         "ledger_rows",
+        "ledger_work",
         "migrations",
         "postgres",
         "prepared",
@@ -28,6 +29,7 @@ SHARED = {
         "redis_line",
         "redis_names",
         "redis_queue",
+        "usage_rows",
         "vector_file",
         "vector_queue",
         "vector_rows",

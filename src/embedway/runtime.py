@@ -81,7 +81,10 @@ async def open_runtime(
             asyncio.to_thread(_load_local, settings, catalog, clock),
         )
         stack.callback(engine.dispose)
-        book = UsageBook(engine)
+        ids = Ids(clock)
+        ledger = Ledger(engine, clock, process=ids.new())
+        stack.push_async_callback(asyncio.to_thread, ledger.close)
+        book = UsageBook(engine, paid=ledger)
         stack.push_async_callback(asyncio.to_thread, book.close)
         if send is None:
             send = await stack.enter_async_context(Transport())
@@ -99,10 +102,8 @@ async def open_runtime(
             stack.callback(following.cancel)
         rates = KeyRates(open_rate_store(settings, clock, metrics.count_skipped_rate), clock)
         stack.push_async_callback(rates.close)
-        turns, ids, budgets = Turns(clock.monotonic), Ids(clock), BudgetStore(engine, clock)
+        turns, budgets = Turns(clock.monotonic), BudgetStore(engine, clock)
         spending = Spending(budgets.all, clock)
-        ledger = Ledger(engine, clock, process=ids.new())
-        stack.push_async_callback(asyncio.to_thread, ledger.close)
         gateway = build_gateway(
             settings=settings,
             catalog=catalog,

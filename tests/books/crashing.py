@@ -42,7 +42,7 @@ def die_at(engine: Any, what: str, when: str) -> None:
         if written and when == "before":
             os._exit(DIED)
 
-    tell = ledger._tell
+    tell = ledger.tell
 
     def after(answers: Any) -> None:
         if written and when == "after":
@@ -50,7 +50,7 @@ def die_at(engine: Any, what: str, when: str) -> None:
         tell(answers)
 
     event.listen(engine, "commit", before)
-    ledger._tell = after
+    ledger.tell = after
 
 
 async def ask(home: str, base_url: str, what: str, when: str) -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sqlalchemy import event, text
 
 from embedway.ledger import UsageLine
-from embedway.store.books import _ROWS_AT_ONCE, UsageBook, _line, _row
+from embedway.store.books import _ROWS_AT_ONCE, UsageBook, _line
 from embedway.store.database import USAGE, StoreError
+from embedway.store.usage_rows import usage_row
 from tests.store.conftest import Place, held
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -80,7 +81,7 @@ def test_found_as_added(book, changes):
 )
 def test_rows(line):
     """A line becomes a row and comes back the same."""
-    assert _line(dict(zip(UsageLine.__struct_fields__, _row(line), strict=True))) == line
+    assert _line(usage_row(line)) == line
 
 
 def test_nul(book):

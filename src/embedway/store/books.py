@@ -11,16 +11,16 @@ import logging
 import threading
 from collections import deque
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
-from msgspec.structs import astuple
 from sqlalchemy import Engine, Select, func, insert, select
 from sqlalchemy.exc import InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from embedway.ledger import UsageLine
 from embedway.store.database import USAGE, StoreError
+from embedway.store.usage_rows import usage_values
 
 _LINES_PER_COMMIT = 1000
 _ROWS_AT_ONCE = 999 // len(USAGE.columns)
@@ -38,11 +38,26 @@ _MOST_OWED = 100_000
 _log = logging.getLogger("embedway.books")
 
 
-class UsageBook:
-    """Keeps usage lines. `close()` writes what is left."""
+class PaidLines(Protocol):
+    """Where lines of requests that were paid go."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def add(self, line: UsageLine) -> None:
+        """Write it soon. Never blocks, never fails."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until what was added before is written, or cannot be."""
+        ...
+
+
+class UsageBook:
+    """Keeps usage lines. `close()` writes what is left.
+
+    paid: takes the lines of requests that were paid, to be written with their attempts.
+    """
+
+    def __init__(self, engine: Engine, paid: PaidLines | None = None) -> None:
+        self._engine, self._paid = engine, paid
         # Written as the driver takes it: SQLAlchemy's own way through an insert costs more than the
         # rest of the writing, and while it runs no request does.
         self._insert = str(insert(USAGE).compile(engine))
@@ -64,6 +79,9 @@ class UsageBook:
 
     def add(self, line: UsageLine) -> None:
         """Write *line* soon. Never blocks, never fails."""
+        if line.cost and self._paid is not None:
+            self._paid.add(line)
+            return
         self._lines.append(line)
         if not self._work.is_set():  # waking the thread for every line would cost more than it does
             self._work.set()
@@ -94,6 +112,8 @@ class UsageBook:
 
     def flush(self) -> None:
         """Wait until every line added before this call is written."""
+        if self._paid is not None:
+            self._paid.flush()
         done = threading.Event()
         self._readers.append(done)
         self._haste.set()
@@ -120,7 +140,7 @@ class UsageBook:
             readers = [self._readers.popleft() for _ in range(len(self._readers))]
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
             owed, self._owed = self._owed, []
-            rows = owed + [_row(line) for line in lines]
+            rows = owed + [usage_values(line) for line in lines]
             for start in range(0, len(rows), _LINES_PER_COMMIT):
                 self._write(rows[start : start + _LINES_PER_COMMIT])
             for reader in readers:
@@ -156,21 +176,6 @@ class UsageBook:
     def _lose(self, rows: list[tuple[Any, ...]], error: Exception) -> None:
         self.lost += len(rows)
         _log.error("%d usage lines were not written: %s", len(rows), type(error).__name__)
-
-
-def _row(line: UsageLine) -> tuple[Any, ...]:
-    """The line's values in the order of its fields, which is that of the columns.
-
-    PostgreSQL takes no NUL in a text; it is shown as what stands for no character.
-    """
-    return tuple(
-        value.replace("\0", "\ufffd")
-        if type(value) is str
-        else orjson.dumps([tag.replace("\0", "\ufffd") for tag in value]).decode()
-        if type(value) is tuple
-        else value
-        for value in astuple(line)
-    )
 
 
 def _line(row: dict[str, Any]) -> UsageLine:

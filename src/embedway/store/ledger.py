@@ -14,57 +14,51 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import Struct
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from embedway.clock import Clock
-from embedway.errors import BudgetExceeded, LedgerUnavailable
-from embedway.ledger import AttemptBegun, AttemptEnded, Held, Reservation
+from embedway.ledger import AttemptBegun, AttemptEnded, Held, Reservation, UsageLine
 from embedway.store.ledger_rows import LedgerRows
+from embedway.store.ledger_work import (
+    KEPT,
+    RETRY_S,
+    Begin,
+    Mark,
+    Reserve,
+    Settle,
+    Work,
+    never_made,
+    tell,
+    unavailable,
+)
 from embedway.store.recovery import BEAT_S, beat, leave, sweep
 
 _AT_ONCE = 256
 """The most that one transaction writes."""
-_PAUSE_S = 1.0
-"""How long nothing is tried after the database failed: who comes meanwhile is refused at once."""
 _LONGEST_WAIT_S = 5.0
 _LAST_TRIES = 20
-_LAST_PAUSE_S = 0.25
+_LASTRETRY_S = 0.25
 """How often closing tries to write what is left, and how long it waits in between."""
 _AWAY = (OperationalError, InterfaceError, OSError)
 """What goes by: the database is gone, locked, full, or slow."""
 _log = logging.getLogger("embedway.ledger")
 
 
-class _Begin(Struct, frozen=True):
-    attempt: AttemptBegun
-    written: asyncio.Future[tuple[Held, ...]] | None
-    """None: nobody waits for it."""
-
-
-class _Reserve(Struct, frozen=True):
-    wanted: Reservation
-    written: asyncio.Future[tuple[Held, ...]]
-
-
-class _Settle(Struct, frozen=True):
-    wanted: Reservation
-    held: tuple[Held, ...]
-    cost: int
-
-
-_Work = _Begin | _Reserve | _Settle | AttemptEnded
-
-
 class Ledger:
-    """For one event loop. *process* is this gateway's own id in the database."""
+    """For one event loop. *process* is this gateway's own id in the database.
 
-    def __init__(self, engine: Engine, clock: Clock, process: str) -> None:
+    idle_s: how long the thread sleeps at most while there is nothing to write.
+    """
+
+    def __init__(
+        self, engine: Engine, clock: Clock, process: str, *, idle_s: float = BEAT_S
+    ) -> None:
         self._engine, self._clock, self._process = engine, clock, process
+        self._idle_s = idle_s
         self._rows = LedgerRows(engine, process)
-        self._waiting: deque[_Work] = deque()
-        self._owed: list[_Work] = []
+        self._waiting: deque[Work] = deque()
+        self._owed: list[Work] = []
         """What ended and could not be written yet. Only the thread touches it."""
         self._work = threading.Event()
         self._is_closed = False
@@ -75,11 +69,11 @@ class Ledger:
 
     async def begin(self, attempt: AttemptBegun) -> None:
         """Write down an attempt that is about to be made. Raises LedgerUnavailable."""
-        await self._commit(lambda written: _Begin(attempt, written))
+        await self._commit(lambda written: Begin(attempt, written))
 
     def note(self, attempt: AttemptBegun) -> None:
         """The same for one that costs nothing: written soon."""
-        self._add(_Begin(attempt, None))
+        self._add(Begin(attempt, None))
 
     def end(self, attempt: AttemptEnded) -> None:
         """What became of it: written soon, however long the database is away."""
@@ -87,11 +81,22 @@ class Ledger:
 
     async def reserve(self, wanted: Reservation) -> tuple[Held, ...]:
         """Hold the amount back from each budget. Raises BudgetExceeded, LedgerUnavailable."""
-        return await self._commit(lambda written: _Reserve(wanted, written))
+        return await self._commit(lambda written: Reserve(wanted, written))
 
     def settle(self, wanted: Reservation, held: tuple[Held, ...], cost: int) -> None:
         """It cost so much, in picodollars: written soon, as by `end`."""
-        self._add(_Settle(wanted, held, cost))
+        self._add(Settle(wanted, held, cost))
+
+    def add(self, line: UsageLine) -> None:
+        """The usage line of a request that was paid: written with the end of its attempts."""
+        self._add(line)
+
+    def flush(self) -> None:
+        """Wait until what was added before is written, or cannot be. Blocking."""
+        mark = Mark(threading.Event())
+        self._add(mark)
+        while not mark.done.wait(RETRY_S) and self._thread.is_alive():
+            pass
 
     def close(self) -> None:
         """Write what is left, for some seconds at most, and stop the thread. Blocking."""
@@ -100,10 +105,10 @@ class Ledger:
         self._thread.join()
 
     async def _commit(
-        self, make: Callable[[asyncio.Future[tuple[Held, ...]]], _Work]
+        self, make: Callable[[asyncio.Future[tuple[Held, ...]]], Work]
     ) -> tuple[Held, ...]:
         if self._clock.monotonic() < self._resumes_at or self._is_closed:
-            raise _unavailable()
+            raise unavailable()
         written: asyncio.Future[tuple[Held, ...]] = asyncio.get_running_loop().create_future()
         work = make(written)
         self._add(work)
@@ -112,25 +117,25 @@ class Ledger:
                 return await asyncio.shield(written)
         except TimeoutError:
             self._give_up(work, written)
-            raise _unavailable() from None
+            raise unavailable() from None
         except asyncio.CancelledError:
             self._give_up(work, written)
             raise
 
-    def _give_up(self, work: _Work, written: asyncio.Future[tuple[Held, ...]]) -> None:
+    def _give_up(self, work: Work, written: asyncio.Future[tuple[Held, ...]]) -> None:
         """Nobody waits for it any more: what is written of it all the same is ended at once."""
 
         def end(_: object) -> None:
             if written.cancelled() or written.exception() is not None:
                 return
-            if isinstance(work, _Begin):
-                self.end(_never_made(work.attempt))
-            elif isinstance(work, _Reserve):
+            if isinstance(work, Begin):
+                self.end(never_made(work.attempt))
+            elif isinstance(work, Reserve):
                 self.settle(work.wanted, written.result(), 0)
 
         written.add_done_callback(end)
 
-    def _add(self, work: _Work) -> None:
+    def _add(self, work: Work) -> None:
         self._waiting.append(work)
         if not self._work.is_set():
             self._work.set()
@@ -138,12 +143,12 @@ class Ledger:
     def _run(self) -> None:
         self._write_what_waits()  # above all: that this process lives, and which ones do not
         while not self._is_closed or self._waiting:
-            self._work.wait(BEAT_S if not self._owed else _PAUSE_S)
+            self._work.wait(self._idle_s if not self._owed else RETRY_S)
             self._work.clear()
             self._write_what_waits()
         for _ in range(_LAST_TRIES):
             if self._owed:
-                threading.Event().wait(_LAST_PAUSE_S)
+                threading.Event().wait(_LASTRETRY_S)
                 self._write_what_waits()
         if self._owed:
             _log.error("%d ends of attempts and reservations were not written", len(self._owed))
@@ -162,51 +167,55 @@ class Ledger:
             if not self._waiting:
                 return
 
-    def _write(self, work: list[_Work], *, is_due: bool) -> None:
+    def _write(self, work: list[Work], *, is_due: bool) -> None:
         answers: list[tuple[asyncio.Future[Any], Any]] = []
         error = self._try(lambda connection: self._apply(connection, work, answers, is_due=is_due))
+        for one in work:
+            if isinstance(one, Mark):
+                one.done.set()
         if error is None:
             if is_due:
                 self._beats_at = self._clock.monotonic() + BEAT_S
-            _tell(answers)
+            tell(answers)
             return
         self._rows.forget_windows()
         if not isinstance(error, _AWAY):
             self._write_apart(work, error)
             return
-        self._resumes_at = self._clock.monotonic() + _PAUSE_S
+        self._resumes_at = self._clock.monotonic() + RETRY_S
         _log.error("the ledger cannot be written: %s", type(error).__name__)
-        self._owed += [one for one in work if isinstance(one, (_Settle, AttemptEnded))]
-        waited = [one.written for one in work if isinstance(one, (_Begin, _Reserve))]
-        _tell([(written, _unavailable()) for written in waited if written is not None])
+        self._owed += [one for one in work if isinstance(one, KEPT)]
+        waited = [one.written for one in work if isinstance(one, (Begin, Reserve))]
+        tell([(written, unavailable()) for written in waited if written is not None])
 
-    def _write_apart(self, work: list[_Work], error: Exception) -> None:
+    def _write_apart(self, work: list[Work], error: Exception) -> None:
         """One of them cannot be written, ever: it must not take the others with it."""
         if len(work) > 1:
             for one in work:
                 self._write([one], is_due=False)
             return
         _log.error("a line of the ledger is lost: %s", type(error).__name__)
-        lost = [one.written for one in work if isinstance(one, (_Begin, _Reserve))]
-        _tell([(written, _unavailable()) for written in lost if written is not None])
+        lost = [one.written for one in work if isinstance(one, (Begin, Reserve))]
+        tell([(written, unavailable()) for written in lost if written is not None])
 
     def _apply(
         self,
         connection: Connection,
-        work: list[_Work],
+        work: list[Work],
         answers: list[tuple[asyncio.Future[Any], Any]],
         *,
         is_due: bool,
     ) -> None:
         rows, now_ms = self._rows, int(self._clock.now() * 1000)
-        begins = [one for one in work if isinstance(one, _Begin)]
-        reserves = [one for one in work if isinstance(one, _Reserve)]
+        begins = [one for one in work if isinstance(one, Begin)]
+        reserves = [one for one in work if isinstance(one, Reserve)]
         rows.begin(connection, [one.attempt for one in begins])
         rows.end(connection, [one for one in work if isinstance(one, AttemptEnded)])
+        rows.add_usage(connection, [one for one in work if isinstance(one, UsageLine)])
         if reserves:
             rows.lock(connection, [one.wanted for one in reserves])
         for settle in work:  # first: it makes room
-            if isinstance(settle, _Settle):
+            if isinstance(settle, Settle):
                 rows.settle(connection, settle.wanted, settle.held, settle.cost)
         answers += [(one.written, ()) for one in begins if one.written is not None]
         answers += [(one.written, rows.reserve(connection, one.wanted)) for one in reserves]
@@ -249,36 +258,3 @@ def _connected(engine: Engine) -> Connection:
         connection.exec_driver_sql("PRAGMA synchronous=FULL")
         connection.commit()
     return connection
-
-
-def _tell(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    """Wake those who wait, each loop once."""
-    if not answers:
-        return
-
-    def tell() -> None:
-        for written, answer in answers:
-            if written.done():
-                continue
-            if isinstance(answer, (LedgerUnavailable, BudgetExceeded)):
-                written.set_exception(answer)
-            else:
-                written.set_result(answer)
-
-    loop = answers[0][0].get_loop()
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(tell)
-
-
-def _never_made(attempt: AttemptBegun) -> AttemptEnded:
-    return AttemptEnded(
-        id=attempt.id, state="unbilled", tokens=0, cost=0, ended_ms=attempt.created_ms
-    )
-
-
-def _unavailable() -> LedgerUnavailable:
-    return LedgerUnavailable(
-        "The gateway cannot write down what a paid request would cost, so it asks no provider; try "
-        "again in a moment.",
-        retry_after_s=_PAUSE_S,
-    )

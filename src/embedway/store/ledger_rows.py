@@ -13,10 +13,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from embedway.budgets import Budget, Window, window_of
 from embedway.errors import BudgetExceeded
-from embedway.ledger import AttemptBegun, AttemptEnded, Held, Reservation
+from embedway.ledger import AttemptBegun, AttemptEnded, Held, Reservation, UsageLine
 from embedway.money import usd_text
-from embedway.store.database import ATTEMPTS, BUDGETS, RESERVATIONS, WINDOWS
+from embedway.store.database import ATTEMPTS, BUDGETS, RESERVATIONS, USAGE, WINDOWS
 from embedway.store.prepared import Prepared
+from embedway.store.usage_rows import usage_row
 
 _OF_WINDOW = (WINDOWS.c.budget_id == bindparam("of")) & (WINDOWS.c.starts_ms == bindparam("since"))
 
@@ -40,6 +41,7 @@ class LedgerRows:
             .where((ATTEMPTS.c.state == "reserved") | (ATTEMPTS.c.state == "unknown"))
             .values({name: bindparam(f"new_{name}") for name in _ENDED})
         )
+        self._usage = prepared(insert(USAGE))
         upsert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._open_window = prepared(upsert(WINDOWS).on_conflict_do_nothing())
         limit = select(BUDGETS.c.amount).where(BUDGETS.c.id == WINDOWS.c.budget_id)
@@ -86,6 +88,10 @@ class LedgerRows:
                 for a in attempts
             ],
         )
+
+    def add_usage(self, connection: Connection, lines: Iterable[UsageLine]) -> None:
+        """Write down what callers did."""
+        self._usage.run_many(connection, [usage_row(line) for line in lines])
 
     def lock(self, connection: Connection, wanted: Sequence[Reservation]) -> None:
         """Hold the windows that these need against other processes, in one order for all of them,
