@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from embedway.layers.batch import Batch
 from embedway.layers.coalesce import Coalesce
 from embedway.server.app import App
 from embedway.transport import Transport
+from tests.fake_provider.bill import Line
 from tests.fake_provider.exchange import KEY
 from tests.fake_provider.signature import SECRET_ACCESS_KEY
 from tests.fakes import until
 from tests.faults.behaviours import End
 from tests.faults.heard import Heard
+from tests.memory_ledger import MemoryLedger
 from tests.sim.leftovers import layers_of
 
 TEXT = "quagga"
@@ -97,6 +100,20 @@ class Laws:
             self.check_words(f"log of {record.name}", plain.format(record))
             is_calm = record.levelno < logging.ERROR
             self.expect(is_calm, "no fault of others is a bug of ours", plain.format(record))
+
+    def check_books(self, ledger: MemoryLedger, sent: int, bill: Iterable[Line]) -> None:
+        """Every call that left is in the book, with one end; what the provider worked on with
+        success is settled, or unknown, and nothing is settled that it did not."""
+        begun = Counter(one.id for one in (*ledger.begun, *ledger.noted))
+        ended = Counter(one.id for one in ledger.ended)
+        self.expect(begun == ended, "each attempt has one end", begun - ended, ended - begun)
+        self.expect(set(begun.values()) <= {1}, "no attempt is booked twice", begun)
+        self.expect(sent <= begun.total(), "what leaves is in the book", sent, begun.total())
+        states = Counter(one.state for one in ledger.ended)
+        billed = sum(1 for line in bill if line.tokens and line.status == 200)
+        told = (billed, dict(states))
+        self.expect(billed <= states["settled"] + states["unknown"], "no bill is missing", *told)
+        self.expect(states["settled"] <= billed, "nothing is settled that was not billed", *told)
 
     async def check_leftovers(
         self,

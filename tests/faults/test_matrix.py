@@ -86,6 +86,7 @@ class Case:
                 await self._check_leftovers()
             asked = {request.provider for request in world.fake.requests}
             self.laws.expect(asked <= {*world.models}, "no redirect is followed", asked)
+            self.laws.check_books(world.ledger, world.sent.total(), world.fake.bill)
 
     async def _able(self) -> list[str]:
         """The providers that can answer so."""
@@ -169,6 +170,7 @@ async def test_elsewhere(name: str, keys: KeyStore) -> None:
             await laws.check_leftovers(
                 world.gateway, (world.app, world.hurried), place.connections, world.send
             )
+            laws.check_books(world.ledger, world.sent.total(), world.fake.bill)
     laws.check_logs(records.all)
     assert not laws.broken, "\n".join(laws.broken)
 

@@ -113,6 +113,7 @@ class World:
             max_bytes=2**24, ttl_s=0, clock=self.clock, count=metrics.count_cache
         )
         self.store = MemoryStore(self.clock)
+        self.ledger = MemoryLedger()
         gateway = build_gateway(
             settings=settings,
             catalog=CATALOG,
@@ -124,7 +125,7 @@ class World:
             kept=self._keep(self.recent, self.store),
             count_cache=metrics.count_cache,
             count_retry=metrics.count_retry,
-            books=Books(MemoryLedger(), _no_budgets, Ids(self.clock)),
+            books=Books(self.ledger, _no_budgets, Ids(self.clock)),
         )
         parts: dict[str, Any] = {
             "book": book,
