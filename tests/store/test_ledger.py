@@ -452,3 +452,36 @@ class Broken:
     def mend(self):
         """Room again."""
         event.remove(self._engine, "begin", self._fail)
+
+
+async def test_a_full_disk(tmp_path, clock, caplog):
+    """A disk without room for more stops what is paid, and nothing else; once there is room, what
+    ended meanwhile is written and paid requests go on."""
+    caplog.set_level(logging.CRITICAL)
+    engine = open_database(tmp_path)
+    with engine.connect() as connection:
+        pages = connection.execute(text("PRAGMA page_count")).scalar()
+    limit = [pages + 4]
+    event.listen(engine, "connect", lambda raw, _: raw.execute(f"PRAGMA max_page_count={limit[0]}"))
+    engine.dispose()
+    ledger = Ledger(engine, clock, "p1")
+    results = [
+        await asyncio.gather(
+            ledger.begin(make_begun(f"a{i}", request_id="r" * 500)), return_exceptions=True
+        )
+        for i in range(100)
+    ]
+    begun = results.count([None])
+    assert 0 < begun < 100
+    assert isinstance(results[begun][0], LedgerUnavailable)
+    ledger.end(make_ended("a0"))
+    limit[0] = pages + 1000
+    clock.advance(1.0)
+    await ledger.begin(make_begun("later"))
+    await asyncio.to_thread(ledger.close)
+    states = {row["id"]: row["state"] for row in read(engine, ATTEMPTS)}
+    assert states == {f"a{i}": "reserved" for i in range(1, begun)} | {
+        "a0": "settled",
+        "later": "reserved",
+    }
+    engine.dispose()
