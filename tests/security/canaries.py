@@ -12,6 +12,9 @@ from tests.fake_provider.exchange import KEY
 PART = 12
 """As many characters of a canary are too many."""
 
+ISSUER, AUDIENCE = "http://127.0.0.1:9", "the gateway"
+
+
 SECRETS = {
     "the provider's key": KEY,
     "another provider's key": "7Qm2xWz9/Lr4+Tn8Vb3",
@@ -21,6 +24,8 @@ SECRETS = {
     "a wrong gateway key": "ew_dev_0000_Sd4Fg7Hj1Kl8Zx2C",
     "the password of Redis": "Qa1Ws2Ed3Rf4Cv6Bn",
     "the password of the database": "Tg5Yh6Uj7Ik8Ol9Pm",
+    "the signature of a token": "Vb5Nm6Qw7Er8Ty9Ui0Op1As2",
+    "the signature of nobody's token": "Lk3Jh4Gf5Ds6Aq7Zx8Cv9Bn0",
 }
 TEXTS = {
     "the text": 'Kingfisher "Halcyon" breeds\n\tat 52.0799° north, says \\warden\\ of Zoutelande',
@@ -28,6 +33,16 @@ TEXTS = {
 }
 NAMES = {"the user": "grebe-8c41f0d2b7a6", "the tag": "heron-5e97b3a60c1d"}
 """What the ledger keeps on purpose, and nobody else."""
+
+
+def token(issuer: str, signature: str) -> str:
+    """A token of somebody else's, as far as it can be had without his key."""
+    parts = (
+        {"alg": "RS256", "kid": "the-newest"},
+        {"iss": issuer, "aud": AUDIENCE, "sub": "plover-2b71", "exp": 4_000_000_000},
+    )
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts]
+    return ".".join((*(part.decode() for part in encoded), signature))
 
 
 def found(canaries: dict[str, str], where: bytes) -> list[str]:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from tests.fake_provider.faults import delay, raw, status
 from tests.fake_provider.server import FakeProvider, running_fake
-from tests.security.canaries import SECRETS, TEXTS, echo
+from tests.security.canaries import ISSUER, SECRETS, TEXTS, echo, token
 from tests.security.trouble import (
     ELSEWHERE,
     SMALL,
@@ -99,6 +99,8 @@ async def fail(driver: Driver, fake: FakeProvider) -> dict[str, tuple[int, bytes
     told["own key, echoed"] = await driver.send(byok)
     fake.heal()
     told["own key, refused"] = await driver.send(byok)
+    trusted = token(ISSUER, SECRETS["the signature of a token"])  # his keys cannot be had
+    told["a token"] = await driver.send(body(), Authorization=f"Bearer {trusted}")
     for name, model in ELSEWHERE.items():
         told[name] = await driver.send(body(model=model, provider=name))
     return told
@@ -108,7 +110,8 @@ async def refuse(driver: Driver) -> list[tuple[int, bytes]]:
     """Make mistakes of every kind. Returns what was answered."""
     told = [await driver.send(mistake) for mistake in mistakes()]
     wrong = SECRETS["a wrong gateway key"]
-    for credential in (f"Bearer {wrong}", f"Basic {wrong}", wrong):
+    nobodys = token("https://nobody.test", SECRETS["the signature of nobody's token"])
+    for credential in (f"Bearer {nobodys}", f"Bearer {wrong}", f"Basic {wrong}", wrong):
         told.append(await driver.send(body(), Authorization=credential))
     sdk = {"values": list(TEXTS.values()), "input": TEXTS["the text"]}
     told.append(await driver.send(sdk, "/v4/ai/embedding-model", ai_model_id=SMALL))

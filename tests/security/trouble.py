@@ -9,7 +9,7 @@ from tests.fake_provider.exchange import KEY
 from tests.fake_provider.faults import Fault, answers, html, raw, reset, status
 from tests.fake_provider.server import FakeProvider
 from tests.fake_provider.signature import ACCESS_KEY_ID, REGION
-from tests.security.canaries import NAMES, SECRETS, TEXTS, echo
+from tests.security.canaries import AUDIENCE, ISSUER, NAMES, SECRETS, TEXTS, echo
 
 SMALL = "openai/text-embedding-3-small"
 ELSEWHERE = {
@@ -56,6 +56,8 @@ def settings(fake: FakeProvider, form: str, redis: bool) -> str:
     key = SECRETS["a secret access key"]
     pair = {"access_key_id": ACCESS_KEY_ID, "secret_access_key": key, "region": REGION}
     lines += _account("bedrock", **pair, base_url=fake.url("bedrock"))
+    lines += ["[[oidc]]", f'issuer = "{ISSUER}"', f'audience = "{AUDIENCE}"', "private = true"]
+    lines += ['claims = { sub = "plover-2b71" }']
     return "\n".join(lines)
 
 
