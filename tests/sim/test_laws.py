@@ -28,10 +28,10 @@ def charge_everybody(self, value):
     return error.finished.get(position) if error else self.task.result().embeddings[position]
 
 
-def answer_backwards(self, journey, embeddings, attempts, share=batch.Batch._share):
+async def answer_backwards(self, journey, embeddings, attempts, share=batch.Batch._share):
     """Batch with the seats mixed up."""
     turned = dict(zip(embeddings, reversed(embeddings.values()), strict=True))
-    share(self, journey, turned, attempts)
+    await share(self, journey, turned, attempts)
 
 
 def keep_backwards(self, label, made, keep=cache.Cache._keep):
