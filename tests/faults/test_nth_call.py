@@ -145,6 +145,7 @@ class Stage:
         texts = (100, 101)
         heard = await world.ask("vllm", self._texts(texts))
         self._check("afterwards", heard, texts, (RIGHT,))
+        self.laws.check_books(world.ledger, world.sent.total(), world.fake.bill)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -41,6 +41,7 @@ async def test_storm(name: str, keys: KeyStore) -> None:
                 await laws.check_leftovers(world.gateway, apps, place.connections, world.send)
                 world.fake.heal()
                 world.clock.advance(10)
+            laws.check_books(world.ledger, world.sent.total(), world.fake.bill)
     laws.check_logs(records.all)
     assert not laws.broken, "\n".join(laws.broken)
 
