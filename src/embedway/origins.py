@@ -89,8 +89,6 @@ def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     many tables of one name, each has its number in it."""
     if isinstance(value, Struct):
         value = {field: getattr(value, field) for field in value.__struct_fields__}
-    elif isinstance(value, tuple) and value and isinstance(value[0], Struct):
-        value = dict(enumerate(value))
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from flatten(inner, f"{name}.{key}" if name else str(key))

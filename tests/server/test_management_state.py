@@ -171,7 +171,7 @@ async def test_origins(tmp_path: Path) -> None:
         "log.level": "command line",
     }
     assert found["server.listen"].origin == "default"
-    claims = [found[f"oidc.0.claims.{name}"] for name in ("team", "level")]
+    claims = [found[f"oidc[1].claims.{name}"] for name in ("team", "level")]
     assert [(one.value, one.origin) for one in claims] == [("search", str(file)), (3, str(file))]
     key = found["providers.openai.api_key"]
     assert (key.value, key.origin) == ("***", str(file))

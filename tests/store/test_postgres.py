@@ -281,11 +281,11 @@ def test_an_unnoticed_restart(running_postgres, store):
 
 
 def test_lines_while_it_is_away(running_postgres, engine, caplog):
-    """Lines that cannot be written are counted as lost, all together; the book lives on."""
+    """Lines that cannot be written are kept, all together, and written when they can be."""
     book = UsageBook(engine)
     running_postgres.stop()
     try:
-        with caplog.at_level(logging.ERROR, "embedway.books"), soon():
+        with caplog.at_level(logging.WARNING, "embedway.books"), soon():
             book._lines.extend(make_line(f"ID{i}") for i in range(500))  # together
             book.flush()
     finally:
@@ -293,7 +293,9 @@ def test_lines_while_it_is_away(running_postgres, engine, caplog):
     book.add(make_line("LATER"))
 
     assert book.find("LATER") == make_line("LATER")
-    assert book.lost == 500
+    assert book.find("ID0") == make_line("ID0")
+    assert book.find("ID499") == make_line("ID499")
+    assert book.lost == 0
     assert len(caplog.records) == 1
     book.close()
 
