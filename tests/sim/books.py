@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from embedway.ledger import UsageLine
 from embedway.types import CACHED, Embedding
+from tests.memory_ledger import MemoryLedger
 from tests.sim.log import Log
 from tests.sim.traffic import OPERATOR, Sent, Traffic, Visit, Wanted
 
@@ -55,6 +56,20 @@ class Books:
         told = [(line.status, line.cost) for line in lines]
         law = "each request has one true line in the ledger"
         self._log.expect(told == [(status, cost)], law, visit.caller.number, told, status, cost)
+
+    def check_attempts(self, ledger: MemoryLedger) -> None:
+        """Each call stands in the book with one end, and the bill lies between what is settled and
+        that with what is unknown."""
+        expect, states = self._log.expect, Counter[str]()
+        begun = Counter(one.id for one in (*ledger.begun, *ledger.noted))
+        ended = Counter(one.id for one in ledger.ended)
+        expect(begun == ended, "each attempt has one end", len(begun - ended), len(ended - begun))
+        for one in ledger.ended:
+            states[one.state] += one.cost
+        told = (self.billed, dict(states))
+        expect(states["settled"] <= self.billed, "nothing is settled that was not billed", *told)
+        most = states["settled"] + states["unknown"]
+        expect(self.billed <= most, "no bill is missing in the book", *told)
 
     def check_sums(self, *, is_exact: bool) -> None:
         """No more is paid than was billed, in all and for each text."""

@@ -3,7 +3,7 @@
 import pytest
 
 from embedway import health, upstream
-from embedway.layers import balance, batch, cache, coalesce, deadline, limit, split
+from embedway.layers import balance, batch, booked, cache, coalesce, deadline, limit, split
 from embedway.types import replace
 from tests.sim.world import run_seed
 
@@ -103,6 +103,14 @@ FAULTS = {
     "coalesce gives everybody's error to all": (
         (coalesce, "is_about_request", lambda error: False),
         "only who sent a bad text is refused",
+    ),
+    "booked forgets what failed": (
+        (booked.Booked, "_end", lambda *_: None),
+        "each attempt has one end",
+    ),
+    "booked takes a lost answer for free": (
+        (booked, "_state", lambda error: "unbilled"),
+        "no bill is missing in the book",
     ),
     "batch mixes up seats": (
         (batch.Batch, "_share", answer_backwards),

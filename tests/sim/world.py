@@ -9,14 +9,18 @@ from random import Random
 from msgspec import Struct
 from msgspec.structs import replace
 
+from embedway.budgets import Budget
 from embedway.cached import CacheEvent
 from embedway.catalog_file import load_catalog
 from embedway.errors import EmbedError
 from embedway.gateway import Gateway, Kept, build_gateway
+from embedway.ids import Ids
 from embedway.secret import Secret
 from embedway.settings import AccountSettings, ModelSettings, Settings
 from embedway.store.recent import RecentVectors
+from embedway.surroundings import Books
 from embedway.types import Call, EmbedParams, EmbedRequest, Grant
+from tests.memory_ledger import MemoryLedger
 from tests.sim.laws import Laws
 from tests.sim.leftovers import check_leftovers
 from tests.sim.log import Log
@@ -105,6 +109,7 @@ class _World:
         await self._all(replace(one, number=one.number + _AGAIN, cache="use") for one in plan.later)
         self.log.expect(self.providers.calls == calls, "what is known is not asked again")
         laws.books.check_sums(is_exact=plan.is_calm)
+        laws.books.check_attempts(self.ledger)
         self._check_retries()
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimLoop)
@@ -137,6 +142,7 @@ class _World:
 
     def _build(self) -> Gateway:
         plan = self.plan
+        self.ledger, ids = MemoryLedger(), Ids(self.clock, Random(f"{plan.seed} ids").randbytes)
         recent = RecentVectors(
             max_bytes=plan.memory_bytes, ttl_s=plan.ttl_s, clock=self.clock, count=self._count
         )
@@ -152,6 +158,7 @@ class _World:
             kept=Kept(recent, self.store if plan.has_store else None),
             count_retry=self._count_retry,
             count_cache=self._count,
+            books=Books(self.ledger, _no_budgets, ids),
         )
 
     def _count_retry(self, is_granted: bool) -> None:
@@ -166,6 +173,10 @@ class _World:
 
     def _count(self, event: CacheEvent, number: int) -> None:
         self.log.met[f"cache: {event}"] += number
+
+
+async def _no_budgets(grant: Grant) -> tuple[Budget, ...]:
+    return ()
 
 
 def _request(caller: Caller, now_s: float) -> EmbedRequest:
