@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Engine, insert
 
 from embedway.store.database import ATTEMPTS, BUDGETS, RESERVATIONS, WINDOWS, open_database
 from embedway.store.ledger import Ledger
@@ -63,6 +63,6 @@ async def test_death(
     engine.dispose()
 
 
-def a_minute_later(engine) -> None:  # type: ignore[no-untyped-def]
+def a_minute_later(engine: Engine) -> None:
     """Another gateway starts when the dead one has been silent for long."""
     Ledger(engine, FakeClock(now=4_000_000_000.0), "later").close()

@@ -485,3 +485,26 @@ async def test_a_full_disk(tmp_path, clock, caplog):
         "later": "reserved",
     }
     engine.dispose()
+
+
+async def test_no_two_processes_wait_for_each_other(running_postgres, tmp_path, clock):
+    """Whatever a transaction does to windows, it has first locked all of them, in one order: also
+    where it only charges what was held back."""
+    with running_postgres.database() as url:
+        engine = open_database(tmp_path, url)
+        ledger, seen = Ledger(engine, clock, "p1"), []
+        budgets = [make_budget(engine, 1000, owner=name) for name in ("b", "a", "c")]
+        wanted = [make_reservation(budgets[0], budgets[2]), make_reservation(budgets[1])]
+        held = [await ledger.reserve(one) for one in wanted]
+
+        def note(connection, cursor, statement, *_):
+            if "windows" in statement.lower():
+                seen.append("lock" if "FOR UPDATE" in statement else statement.split()[0])
+
+        event.listen(engine, "before_cursor_execute", note)
+        for one, parts in zip(wanted, held, strict=True):
+            ledger.settle(one, parts, 5)
+        await asyncio.to_thread(ledger.close)
+        engine.dispose()
+    assert seen.count("UPDATE") == 3
+    assert seen[0] == "lock"

@@ -38,7 +38,7 @@ _AT_ONCE = 256
 """The most that one transaction writes."""
 _LONGEST_WAIT_S = 5.0
 _LAST_TRIES = 20
-_LASTRETRY_S = 0.25
+_LAST_PAUSE_S = 0.25
 """How often closing tries to write what is left, and how long it waits in between."""
 _AWAY = (OperationalError, InterfaceError, OSError)
 """What goes by: the database is gone, locked, full, or slow."""
@@ -148,7 +148,7 @@ class Ledger:
             self._write_what_waits()
         for _ in range(_LAST_TRIES):
             if self._owed:
-                threading.Event().wait(_LASTRETRY_S)
+                threading.Event().wait(_LAST_PAUSE_S)
                 self._write_what_waits()
         if self._owed:
             _log.error("%d ends of attempts and reservations were not written", len(self._owed))
@@ -212,11 +212,12 @@ class Ledger:
         rows.begin(connection, [one.attempt for one in begins])
         rows.end(connection, [one for one in work if isinstance(one, AttemptEnded)])
         rows.add_usage(connection, [one for one in work if isinstance(one, UsageLine)])
-        if reserves:
-            rows.lock(connection, [one.wanted for one in reserves])
-        for settle in work:  # first: it makes room
-            if isinstance(settle, Settle):
-                rows.settle(connection, settle.wanted, settle.held, settle.cost)
+        settles = [one for one in work if isinstance(one, Settle)]
+        wanted = [one.wanted for one in reserves]
+        rows.find_windows(connection, wanted)
+        rows.lock(connection, wanted + [one.wanted for one in settles])
+        for settle in settles:  # first: it makes room
+            rows.settle(connection, settle.wanted, settle.held, settle.cost)
         answers += [(one.written, ()) for one in begins if one.written is not None]
         answers += [(one.written, rows.reserve(connection, one.wanted)) for one in reserves]
         if is_due:

@@ -6,6 +6,7 @@ Each function works within a transaction of the caller's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from msgspec.structs import asdict
 from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
@@ -30,9 +31,7 @@ class LedgerRows:
         self._windows: dict[str, Window] = {}
         """The newest window of each budget."""
 
-        def prepared(statement: object) -> Prepared:
-            return Prepared(engine, statement)  # type: ignore[arg-type]
-
+        prepared = partial(Prepared, engine)
         self._begin = prepared(insert(ATTEMPTS))
         self._end = prepared(
             update(ATTEMPTS)
@@ -93,13 +92,17 @@ class LedgerRows:
         """Write down what callers did."""
         self._usage.run_many(connection, [usage_row(line) for line in lines])
 
-    def lock(self, connection: Connection, wanted: Sequence[Reservation]) -> None:
-        """Hold the windows that these need against other processes, in one order for all of them,
-        so that no two wait for each other."""
+    def find_windows(self, connection: Connection, wanted: Sequence[Reservation]) -> None:
+        """Find, or open, the windows that these are held back in."""
         budgets = {budget.id: budget for one in wanted for budget in one.budgets}
         for _, budget in sorted(budgets.items()):
             self._find_window(connection, budget, max(one.created_ms for one in wanted))
-        if connection.dialect.name == "postgresql":
+
+    def lock(self, connection: Connection, moved: Sequence[Reservation]) -> None:
+        """Hold the windows that these move money in against other processes, in one order for all
+        of them, so that no two wait for each other. SQLite has one writer anyhow."""
+        budgets = {budget.id for one in moved for budget in one.budgets}
+        if budgets and connection.dialect.name == "postgresql":
             held = select(WINDOWS.c.budget_id).where(WINDOWS.c.budget_id.in_(sorted(budgets)))
             ordered = held.order_by(WINDOWS.c.budget_id, WINDOWS.c.starts_ms)
             connection.execute(ordered.with_for_update()).all()

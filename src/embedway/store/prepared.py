@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable
+from sqlalchemy import Connection, Engine, UpdateBase
 
 
 class Prepared:
     """One statement for one engine."""
 
-    def __init__(self, engine: Engine, statement: Executable) -> None:
-        compiled: Any = statement.compile(engine)  # type: ignore[attr-defined]
+    def __init__(self, engine: Engine, statement: UpdateBase) -> None:
+        compiled: Any = statement.compile(engine)
         self._sql = str(compiled)
         self._order: tuple[str, ...] | None = None
         if compiled.positional:

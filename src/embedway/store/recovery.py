@@ -6,7 +6,7 @@ billed: it is charged as reserved, and its attempts are listed as `unknown`.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from embedway.store.database import ATTEMPTS, PROCESSES, RESERVATIONS, WINDOWS
 
@@ -48,10 +48,10 @@ def sweep(connection: Connection, now_ms: int) -> int:
     return lost
 
 
-def _charge(connection: Connection, is_lost: object) -> None:
+def _charge(connection: Connection, is_lost: ColumnElement[bool]) -> None:
     lost = connection.execute(
         delete(RESERVATIONS)
-        .where(is_lost)  # type: ignore[arg-type]
+        .where(is_lost)
         .returning(RESERVATIONS.c.budget_id, RESERVATIONS.c.starts_ms, RESERVATIONS.c.amount)
     ).all()
     for budget_id, starts_ms, amount in sorted(map(tuple, lost)):
