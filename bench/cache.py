@@ -8,6 +8,8 @@ uvicorn settings, and the gateway's own server (its checks of the head, its keys
 reading the body) with nothing behind its route. Vectors have 1,536 numbers; results are medians
 over the rounds. How long the event loop is held is told by a task inside the gateway's own process.
 
+The callers never sleep (`load.exchange`).
+
 Both cores must be idle otherwise: the constant servers are nearly as fast as the callers, so that
 whatever else runs beside them makes them slower and the ratio better than it is. The CPU that each
 spends on a request is the steadier measure; it holds the threads that write the books, too.
@@ -118,7 +120,8 @@ class Server:
     def load(self, request: bytes, seconds: float) -> Load:
         """The same request again and again, over many connections."""
         before = self._cpu_seconds()
-        took, latencies = exchange(self.port, _again(request, seconds), CONNECTIONS)
+        requests = _again(request, seconds)
+        took, latencies = exchange(self.port, requests, CONNECTIONS, is_awake=True)
         spent = self._cpu_seconds() - before
         return Load(len(latencies) / took, spent / len(latencies) * 1e6)
 

@@ -103,15 +103,27 @@ def ask(model: str, inputs: str | Sequence[str], form: str = "base64") -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def exchange(port: int, requests: Iterator[bytes], connections: int) -> tuple[float, list[float]]:
+def exchange(
+    port: int, requests: Iterator[bytes], connections: int, *, is_awake: bool = False
+) -> tuple[float, list[float]]:
     """Send *requests* over kept connections, each again once it is answered, until none is left:
-    the seconds all of it took, and those of each. Ends the process at any answer but 200."""
+    the seconds all of it took, and those of each. Ends the process at any answer but 200.
+
+    is_awake: the callers' process never sleeps. To wake it is work for the core of the server that
+    answers, and the slower of two servers has to do it more often.
+    """
 
     async def run() -> tuple[float, list[float]]:
         loop, latencies = asyncio.get_running_loop(), list[float]()
         callers = [Caller(requests, latencies, loop.create_future()) for _ in range(connections)]
         for caller in callers:
             await loop.create_connection(lambda caller=caller: caller, "127.0.0.1", port)
+
+        def look_again() -> None:
+            loop.call_soon(look_again)
+
+        if is_awake:
+            look_again()
         started = time.perf_counter()
         for caller in callers:
             caller.send_next()

@@ -6,9 +6,10 @@ for each. `model_stack.py` has that of the layers below, one model's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from embedway.accounts import Served, served_models
 from embedway.cached import CountCache
@@ -31,7 +32,7 @@ from embedway.settings import Settings
 from embedway.spaces import space_of
 from embedway.surroundings import Books, Kept, Surroundings
 from embedway.tokens import can_count
-from embedway.types import Embedder, EmbedParams, EmbedRequest, EmbedResponse
+from embedway.types import Embedder, EmbedParams, EmbedRequest, EmbedResponse, Space
 from embedway.wrong_settings import SettingsError
 
 LOCAL_MODEL = "local/wordllama-256"
@@ -49,12 +50,14 @@ class Gateway:
     """By canonical name: the stacks of the models that are served."""
     prices: Mapping[str, int] = field(repr=False)
     """Canonical model name to its list price in picodollars per token."""
+    space: Callable[[EmbedParams], Space] = field(repr=False)
+    """The space of what is made with final parameters."""
     keeps_vectors: bool = field(repr=False, default=False)
     counts_cl100k: bool = field(repr=False, default=False)
     """Whether an account's tokens are counted with the cl100k vocabulary."""
 
-    async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
-        return await self.stack(request)
+    def __call__(self, request: EmbedRequest, /) -> Coroutine[Any, Any, EmbedResponse]:
+        return self.stack(request)
 
 
 def build_gateway(
@@ -131,13 +134,15 @@ def build_gateway(
     accounts = {name: tuple(stack.health) for name, stack in stacks.items()}
     top = Admit(top, directory.canonical, accounts)
     # Topmost: refusals and failures are counted too.
-    top = Meter(top, book, count, prices, directory.canonical, clock, _spaces(directory))
+    space = _spaces(directory)
+    top = Meter(top, book, count, prices, directory.canonical, clock, space)
     return Gateway(
         top,
         directory,
         accounts,
         stacks,
         prices,
+        space,
         keeps_vectors=kept is not None,
         counts_cl100k=any(
             can_count(one.deployment.tokenizer) for many in served.values() for one in many
@@ -152,15 +157,15 @@ def _directory(settings: Settings, catalog: Catalog, served: frozenset[str]) -> 
         raise SettingsError(f"models: {error}") from None
 
 
-def _spaces(directory: Directory) -> Callable[[EmbedParams], str]:
+def _spaces(directory: Directory) -> Callable[[EmbedParams], Space]:
     """The space of what was made with given parameters, of the usual ones without a look."""
 
     @lru_cache(256)
-    def name(params: EmbedParams) -> str:
-        return str(space_of(directory.look_up(params.model).model, params))
+    def find(params: EmbedParams) -> Space:
+        return space_of(directory.look_up(params.model).model, params)
 
     # Long options are not kept, so that callers cannot fill the memory.
-    return lambda params: (name if len(params.options) <= 1024 else name.__wrapped__)(params)
+    return lambda params: (find if len(params.options) <= 1024 else find.__wrapped__)(params)
 
 
 def list_price(model: Model) -> int:

@@ -130,7 +130,7 @@ LAYERS = {
     "limit": lambda inner: Limit(inner, "openai", Headroom(FakeClock(), 1), FakeClock(), len),
     "within_budget": make_within_budget,
     "booked": make_booked,
-    "gateway": lambda inner: Gateway(inner, DIRECTORY, {}, {}, {}),
+    "gateway": lambda inner: Gateway(inner, DIRECTORY, {}, {}, {}, str),
 }
 LAYER = pytest.mark.parametrize("layer", list(LAYERS.values()), ids=list(LAYERS))
 

@@ -9,7 +9,7 @@ import pytest
 from embedway.catalog_file import load_catalog
 from embedway.server.answer import Answer, sum_up
 from embedway.server.messages import Outgoing
-from embedway.server.render import render, render_aside
+from embedway.server.render import is_large, render, render_aside
 from embedway.spaces import space_of
 from embedway.types import CACHED, Embedding, EmbedParams, EmbedResponse, Plan, replace
 from embedway.vectors import from_base64, from_numbers
@@ -214,14 +214,19 @@ def test_every_vector_stands_at_its_place(form: Literal["float", "base64"], coun
         ("base64", 2**20 + 8, True),
     ],
 )
-async def test_large_answers_are_rendered_aside(
+def test_what_counts_as_large(
     form: Literal["float", "base64"], numbers: int, is_aside: bool
 ) -> None:
-    """What would hold the event loop for long is rendered in a thread, always the same one; base64
-    may be eight times as large, for it is so much quicker."""
+    """What would hold the event loop for long is rendered aside; base64 may be eight times as
+    large, for it is so much quicker."""
     one = answer("openai")
     embeddings = one.response.embeddings * (numbers // 8)
-    large = answer(response=replace(one.response, embeddings=embeddings))
+
+    assert is_large(answer(response=replace(one.response, embeddings=embeddings)), form) == is_aside
+
+
+async def test_large_answers_are_rendered_aside() -> None:
+    """What is rendered aside is rendered in a thread, always the same one."""
     threads = []
 
     def note() -> Outgoing:
@@ -229,7 +234,7 @@ async def test_large_answers_are_rendered_aside(
         return Outgoing(200, (), b"")
 
     for _ in range(3):
-        await render_aside(large, note, form)
+        await render_aside(note)
 
-    assert (threads[0] is not threading.current_thread()) == is_aside
+    assert threads[0] is not threading.current_thread()
     assert len(set(threads)) == 1

@@ -5,8 +5,9 @@ Above the cache (a hit, too, needs permission), below `meter` (a refusal is coun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from embedway.errors import ModelNotAllowed, PermissionDenied
 from embedway.types import Call, Embedder, EmbedRequest, EmbedResponse, replace
@@ -22,7 +23,8 @@ class Admit:
     accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """Canonical name to the accounts that serve the model."""
 
-    async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
+    def __call__(self, request: EmbedRequest, /) -> Coroutine[Any, Any, EmbedResponse]:
+        # No coroutine of its own: there is nothing to do when the answer is there.
         call, grant = request.call, request.call.grant
         if call.fallbacks and not grant.allows_fallbacks:
             raise PermissionDenied(
@@ -42,7 +44,7 @@ class Admit:
         if grant.providers is not None:
             self._refuse_unserved((request.params.model, *call.fallbacks), call, grant.providers)
             request = replace(request, call=replace(call, only=_only(call, grant.providers)))
-        return await self.inner(request)
+        return self.inner(request)
 
     def _refuse_unserved(
         self, models: tuple[str, ...], call: Call, providers: tuple[str, ...]

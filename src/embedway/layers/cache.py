@@ -6,10 +6,10 @@ answer is put where its question stood.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from embedway.cache_key import CacheKeys, Scope, scope_of
 from embedway.cached import Cached, CountCache, Key, Label
@@ -76,11 +76,15 @@ class Cache:
         object.__setattr__(self, "_kept_keys", kept)
         object.__setattr__(self, "_all_origins", frozenset(self.origins.values()))
 
-    async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
+    def __call__(self, request: EmbedRequest, /) -> Coroutine[Any, Any, EmbedResponse]:
         wanted, full = request.params.dimensions, self.model.dimensions.default
         if wanted is None or wanted >= full or not self.model.dimensions.cut:
-            return await self._answer(request)
-        # One kept vector serves all widths, and however it is asked for, it has the same bits.
+            return self._answer(request)
+        return self._answer_cut(request, wanted)
+
+    async def _answer_cut(self, request: EmbedRequest, wanted: int) -> EmbedResponse:
+        """One kept vector serves all widths, and however it is asked for, it has the same bits."""
+        full = self.model.dimensions.default
         whole = replace(request, params=replace(request.params, dimensions=full))
         try:
             response = await self._answer(whole)
@@ -106,7 +110,9 @@ class Cache:
         wanted = [keys.of(value) for value in request.inputs]
         known: Mapping[Key, Cached] = {}
         if call.cache == "use":
-            known = await self._look_up(request, keys.label, wanted)
+            known = self._remembered(request, wanted)
+            if self.store is not None and len(known) < len(wanted):
+                known = await self._stored(self.store, request, keys.label, wanted, known)
         is_all_known = len(known) == len(wanted)
         missing = [] if is_all_known else [i for i, key in enumerate(wanted) if key not in known]
         self.count("hit", len(wanted) - len(missing))
@@ -124,24 +130,31 @@ class Cache:
             embeddings=tuple(_hit(known[key]) if key in known else next(made) for key in wanted),
         )
 
-    async def _look_up(
-        self, request: EmbedRequest, label: Label, keys: Sequence[Key]
-    ) -> Mapping[Key, Cached]:
+    def _remembered(self, request: EmbedRequest, keys: Sequence[Key]) -> Mapping[Key, Cached]:
         allowed = self._allowed(request)
         known = self.recent.get_many(keys)
         if not allowed.issuperset([cached.origin for cached in known.values()]):
             known = {key: cached for key, cached in known.items() if cached.origin in allowed}
-        if self.store is None or len(known) == len(keys):
-            return known
-        missing = [key for key in dict.fromkeys(keys) if key not in known]
-        if missing:
-            purges = self.recent.purges
-            stored = await self.store.get_many(label, missing)
-            found = [(key, one) for key, one in stored.items() if one.origin in allowed]
-            if self.recent.purges == purges:  # else some of it may be what was purged
-                self.recent.add_many(label, found)
-            known.update(found)
         return known
+
+    async def _stored(
+        self,
+        store: VectorStore,
+        request: EmbedRequest,
+        label: Label,
+        keys: Sequence[Key],
+        known: Mapping[Key, Cached],
+    ) -> Mapping[Key, Cached]:
+        """*known*, and what *store* knows of the rest."""
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        if not missing:
+            return known
+        purges, allowed = self.recent.purges, self._allowed(request)
+        stored = await store.get_many(label, missing)
+        found = [(key, one) for key, one in stored.items() if one.origin in allowed]
+        if self.recent.purges == purges:  # else some of it may be what was purged
+            self.recent.add_many(label, found)
+        return {**known, **dict(found)}
 
     def _allowed(self, request: EmbedRequest) -> frozenset[bytes]:
         """Whose vectors count. Options are read by one provider and not by another: the vectors

@@ -6,7 +6,9 @@ spaces. Another deployment of the same model is not this layer's business but `b
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from embedway.errors import EmbedError, ModelNotFound, Overloaded, UpstreamError, UpstreamRejected
 from embedway.types import Attempt, Embedder, EmbedRequest, EmbedResponse, replace
@@ -22,10 +24,12 @@ class Fallback:
 
     inner: Embedder
 
-    async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
+    def __call__(self, request: EmbedRequest, /) -> Coroutine[Any, Any, EmbedResponse]:
+        # No coroutine of its own: most requests name no other model.
+        return self._try_all(request) if request.call.fallbacks else self.inner(request)
+
+    async def _try_all(self, request: EmbedRequest) -> EmbedResponse:
         call = request.call
-        if not call.fallbacks:
-            return await self.inner(request)
         attempts: tuple[Attempt, ...] = ()
         first: EmbedError | None = None
         retries = max(0, min(call.retries, _RETRIES - len(call.fallbacks)))

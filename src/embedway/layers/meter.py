@@ -6,7 +6,7 @@ Topmost layer: refusals, failures and cache hits are counted too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,10 +17,10 @@ from embedway.types import (
     CACHED,
     Attempt,
     Embedder,
-    Embedding,
     EmbedParams,
     EmbedRequest,
     EmbedResponse,
+    Space,
 )
 
 CALLER_GONE = 499  # nginx's number for a caller who hung up
@@ -49,7 +49,7 @@ class Meter:
     """Canonical model name to list price, in picodollars per token; holds every known model."""
     canonical: Callable[[str], str] = field(repr=False)
     clock: Clock = field(repr=False)
-    space: Callable[[EmbedParams], str] = field(repr=False)
+    space: Callable[[EmbedParams], Space] = field(repr=False)
     """The space of what was made with these parameters."""
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
@@ -81,24 +81,27 @@ class Meter:
         params = response.params if response else request.params
         embeddings = response.embeddings if response else ()
         model = self.canonical(params.model)
-        known = model if model in self.prices else "unknown"
+        price = self.prices.get(model)
         tried = attempts[-1].provider if attempts else None
         tokens = cost = saved_tokens = 0
+        provider = CACHED if embeddings else tried
         for embedding in embeddings:  # in one pass: every answer goes through here
             tokens += embedding.tokens
             cost += embedding.cost
             if embedding.source == CACHED:
                 saved_tokens += embedding.tokens
+            elif provider == CACHED:
+                provider = embedding.source
         line = UsageLine(
             id=call.id,
             created_ms=int((self.clock.now() - seconds) * 1000),
             key_id=call.grant.key_id,
-            model=known,
-            provider=_provider(embeddings) or tried,
+            model="unknown" if price is None else model,
+            provider=provider,
             inputs=len(request.inputs),
             tokens=tokens,
             cost=cost,
-            market_cost=tokens * self.prices.get(model, 0),
+            market_cost=tokens * (price or 0),
             latency_ms=round(seconds * 1000),
             status=status,
             code=code,
@@ -106,16 +109,10 @@ class Meter:
             tags=call.tags,
             trace=call.trace,
             app=call.app,
-            is_byok=any(attempt.credential_type == "byok" for attempt in attempts),
+            is_byok=any([attempt.credential_type == "byok" for attempt in attempts]),
             project=call.grant.project,
-            space=self.space(params) if embeddings else None,
-            saved=saved_tokens * self.prices.get(model, 0),
+            space=str(self.space(params)) if embeddings else None,
+            saved=saved_tokens * (price or 0),
         )
         self.book.add(line)
         self.count(line)
-
-
-def _provider(embeddings: Sequence[Embedding]) -> str | None:
-    """The account that made the vectors; "cache" only if all of them were known."""
-    made = (one.source for one in embeddings if one.source != CACHED)
-    return next(made, embeddings[0].source if embeddings else None)

@@ -8,6 +8,7 @@ Three generations (AI SDK 5, 6 and 7) differ in the body and in one literal; the
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -32,7 +33,7 @@ from embedway.server.doubles import refuse_doubles
 from embedway.server.embeddings import Embeddings
 from embedway.server.envelope import error_fields, error_headers, gateway_metadata, request_id
 from embedway.server.messages import JSON, Incoming, Outgoing
-from embedway.server.render import answer_headers, float_json, render_aside
+from embedway.server.render import answer_headers, float_json, is_large, render_aside
 from embedway.server.wire import EmbeddingsBody, Width, refuse
 from embedway.types import Grant
 
@@ -67,7 +68,8 @@ class AiSdk:
         body = _decode(incoming.body, model, self._version_of(incoming))
         answer = await self._embeddings.ask(body, incoming, grant, id, started)
         has_metadata = self._embeddings.settings.response_metadata in ("both", "gateway")
-        return await render_aside(answer, lambda: _render(answer, has_metadata))
+        rendered = partial(_render, answer, has_metadata)
+        return await render_aside(rendered) if is_large(answer) else rendered()
 
     def list_models(self) -> Outgoing:
         """`config`: the models, each with what the client needs to make one."""

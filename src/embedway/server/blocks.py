@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -10,17 +11,28 @@ import orjson
 from embedway.money import usd_text
 from embedway.server.answer import Answer
 from embedway.server.routing import gateflow_routing, gateway_routing
-from embedway.types import Embedding
+from embedway.types import CACHED, Embedding, Plan
 
 
 def gateway_block(answer: Answer) -> dict[str, Any]:
     """`providerMetadata.gateway`."""
+    attempts = answer.response.attempts
+    if answer.provider == CACHED and not attempts:
+        routing: Any = _routing_of_a_hit(answer.plan)
+    else:
+        routing = gateway_routing(answer.plan, attempts, answer.provider)
     return {
-        "routing": gateway_routing(answer.plan, answer.response.attempts, answer.provider),
+        "routing": routing,
         "cost": usd_text(answer.totals.cost),
         "marketCost": usd_text(answer.market_cost),
         "generationId": f"gen_{answer.id}",
     }
+
+
+# The same for all hits of a model that were asked for alike.
+@lru_cache(1024)
+def _routing_of_a_hit(plan: Plan) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(gateway_routing(plan, (), CACHED)))
 
 
 def gateflow_block(answer: Answer) -> dict[str, Any]:

@@ -4,6 +4,7 @@ bytes out."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -15,10 +16,10 @@ from embedway.options import check_options
 from embedway.secret import Secret
 from embedway.server.answer import Answer, sum_up
 from embedway.server.envelope import render_error, request_id
-from embedway.server.headers import Said, read_said, read_tags
+from embedway.server.headers import read_said, read_tags
 from embedway.server.messages import Incoming, Outgoing
 from embedway.server.planning import make_plan
-from embedway.server.render import render, render_aside
+from embedway.server.render import is_large, render, render_aside
 from embedway.server.wire import (
     EmbeddingsBody,
     GatewayOptions,
@@ -27,17 +28,16 @@ from embedway.server.wire import (
     decode_options,
 )
 from embedway.settings import ServerSettings
-from embedway.spaces import space_of
 from embedway.types import (
     CACHED,
     Attempt,
-    CacheMode,
     Call,
     EmbedParams,
     EmbedRequest,
     EmbedResponse,
     Grant,
     Plan,
+    replace,
 )
 
 
@@ -55,9 +55,8 @@ class Embeddings:
         body = decode_body(incoming.body)
         answer = await self.ask(body, incoming, grant, id, started)
         form, metadata = body.encoding_format or "float", self.settings.response_metadata
-        return await render_aside(
-            answer, lambda: render(answer, form=form, metadata=metadata), form
-        )
+        rendered = partial(render, answer, form=form, metadata=metadata)
+        return await render_aside(rendered) if is_large(answer, form) else rendered()
 
     def explain(self, error: EmbedError, incoming: Incoming, id: str) -> Outgoing:
         """The answer to a request that failed."""
@@ -80,20 +79,20 @@ class Embeddings:
         self, body: EmbeddingsBody, incoming: Incoming, grant: Grant, id: str, started: float
     ) -> EmbedRequest:
         inputs, said = check_inputs(body.input), read_said(incoming, self.settings)
-        provider_options = dict(body.providerOptions or {})
-        routing = _routing(body, provider_options)
+        routing, options = _NO_OPTIONS, b""
+        if body.providerOptions or isinstance(body.provider, GatewayOptions):
+            routing, options = _routing(body)
         params = EmbedParams(
             model=body.model,
             dimensions=body.dimensions,
             input_type=body.input_type,
-            options=_canonical_json(check_options(provider_options)),
+            options=options,
         )
         call = Call(
             id=id,
             grant=grant,
             deadline=started + said.timeout_s,
-            cache=_cache_mode(body, said),
-            fallbacks=self._fallbacks(body, routing),
+            cache="skip" if said.is_no_store else "use",
             only=(body.provider,) if isinstance(body.provider, str) else routing.only or (),
             order=routing.order or (),
             sort=routing.sort,
@@ -101,8 +100,14 @@ class Embeddings:
             tags=read_tags(routing.tags or (), said.tags),
             trace=said.trace,
             app=said.app,
-            credentials=_credentials(routing.byok),
         )
+        if body.gateflow or routing is not _NO_OPTIONS:
+            call = replace(
+                call,
+                cache=(body.gateflow and body.gateflow.cache) or call.cache,
+                fallbacks=self._fallbacks(body, routing),
+                credentials=_credentials(routing.byok),
+            )
         return EmbedRequest(params=params, inputs=inputs, call=call)
 
     def _plan(
@@ -160,7 +165,7 @@ class Embeddings:
         return Answer(
             response=response,
             totals=totals,
-            space=space_of(model, response.params),
+            space=self.gateway.space(response.params),
             plan=self._plan(
                 asked, request, response.attempts, served, is_known=totals.provider == CACHED
             ),
@@ -179,26 +184,22 @@ class Embeddings:
 _NO_OPTIONS = GatewayOptions()
 
 
-def _routing(body: EmbeddingsBody, provider_options: dict[str, Any]) -> GatewayOptions:
-    """The routing options, from `providerOptions.gateway` or an object in `provider`."""
+def _routing(body: EmbeddingsBody) -> tuple[GatewayOptions, bytes]:
+    """The routing options, from `providerOptions.gateway` or an object in `provider`; and those of
+    the providers."""
+    provider_options = dict(body.providerOptions or {})
     nested = provider_options.pop("gateway", None)
     routing = _NO_OPTIONS
     if nested is not None:
         routing = decode_options(nested, "providerOptions.gateway")
-    if not isinstance(body.provider, GatewayOptions):
-        return routing
-    if nested and body.provider != routing:
-        raise InvalidRequest(
-            "provider and providerOptions.gateway say different things; send one of them.",
-            param="provider",
-        )
-    return body.provider
-
-
-def _cache_mode(body: EmbeddingsBody, said: Said) -> CacheMode:
-    if body.gateflow and body.gateflow.cache:
-        return body.gateflow.cache
-    return "skip" if said.is_no_store else "use"
+    if isinstance(body.provider, GatewayOptions):
+        if nested and body.provider != routing:
+            raise InvalidRequest(
+                "provider and providerOptions.gateway say different things; send one of them.",
+                param="provider",
+            )
+        routing = body.provider
+    return routing, _canonical_json(check_options(provider_options))
 
 
 def _credentials(byok: Mapping[str, Any] | None) -> dict[str, Secret]:

@@ -38,9 +38,11 @@ def make_plan(
     stack = gateway.models.get(model)
     if stack is None:
         return Plan(asked, model, (), f"No account here serves {model}.")
-    allowed = tuple(name for name in stack.health if _may_serve(name, call))
+    allowed = gateway.accounts[model]
+    if call.only or call.grant.providers is not None:
+        allowed = tuple(name for name in allowed if _may_serve(name, call))
     if is_known:
-        return Plan(asked, model, allowed, _words_of_a_hit(allowed, others))
+        return _plan_of_a_hit(asked, model, allowed, others)
     own = [one for one in attempts if one.model == model and one.provider]
     byok = {one.provider for one in own if one.credential_type == "byok"}
     order = _order(call, stack, allowed, [one.provider for one in own])
@@ -106,9 +108,11 @@ def _words(
 
 
 @lru_cache(1024)
-def _words_of_a_hit(allowed: tuple[str, ...], others: tuple[str, ...]) -> str:
+def _plan_of_a_hit(
+    asked: str, model: str, allowed: tuple[str, ...], others: tuple[str, ...]
+) -> Plan:
     planned = f"Every vector was known. Else it would be: {', '.join(allowed)}."
-    return " ".join((planned, *_also(others)))
+    return Plan(asked, model, allowed, " ".join((planned, *_also(others))))
 
 
 def _also(others: tuple[str, ...]) -> list[str]:

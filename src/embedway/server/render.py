@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -44,13 +45,15 @@ _HEADS: dict[Form, tuple[bytes, ...]] = {"float": _heads(b""), "base64": _heads(
 _LAST: dict[Form, bytes] = {"float": b"}],", "base64": b'"}],'}
 
 
-async def render_aside(
-    answer: Answer, render: Callable[[], Outgoing], form: Form = "float"
-) -> Outgoing:
-    """What *render* makes of the answer: in a thread if it is large."""
-    if len(answer.response.embeddings) * answer.space.dimensions > _NUMBERS_AT_ONCE[form]:
-        return await asyncio.get_running_loop().run_in_executor(_ASIDE, render)
-    return render()
+def is_large(answer: Answer, form: Form = "float") -> bool:
+    """Whether to render it would hold the event loop for too long."""
+    numbers = len(answer.response.embeddings) * answer.space.dimensions
+    return numbers > _NUMBERS_AT_ONCE[form]
+
+
+async def render_aside(render: Callable[[], Outgoing]) -> Outgoing:
+    """What *render* makes of a large answer, in a thread."""
+    return await asyncio.get_running_loop().run_in_executor(_ASIDE, render)
 
 
 def render(answer: Answer, *, form: Form, metadata: ResponseMetadata) -> Outgoing:
@@ -85,17 +88,26 @@ def float_json(vector: bytes) -> bytes:
 
 def answer_headers(answer: Answer) -> Headers:
     """The headers of a successful answer."""
-    milliseconds = str(answer.latency_ms).encode()
+    milliseconds = b"%d" % answer.latency_ms
     return (
         JSON,
         (b"x-request-id", answer.request_id.encode()),
-        (b"x-embedway-model", answer.model.id.encode()),
-        (b"x-embedway-provider", answer.provider.encode("ascii", "replace")),
-        (b"x-embedway-space", str(answer.space).encode()),
+        *_origin_headers(answer.model.id, answer.provider, str(answer.space)),
         (b"x-embedway-cost", usd_text(answer.totals.cost).encode()),
         (b"cache-status", _cache_status(answer)),
-        (b"server-timing", b"total;dur=" + milliseconds),
+        (b"server-timing", b"total;dur=%b" % milliseconds),
         (b"openai-processing-ms", milliseconds),
+    )
+
+
+# The same for most answers of a model.
+@lru_cache(1024)
+def _origin_headers(model: str, provider: str, space: str) -> Headers:
+    """Who made the vectors, and which."""
+    return (
+        (b"x-embedway-model", model.encode()),
+        (b"x-embedway-provider", provider.encode("ascii", "replace")),
+        (b"x-embedway-space", space.encode()),
     )
 
 

@@ -100,7 +100,7 @@ def decode_body(body: bytes) -> EmbeddingsBody:
         decoded = _decode(body)
     except (ValueError, RecursionError) as error:
         refuse(error, body, EmbeddingsBody)
-    refuse_doubles(body)
+    refuse_doubles(body, decoded)
     return decoded
 
 

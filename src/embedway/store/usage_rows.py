@@ -9,20 +9,22 @@ from msgspec.structs import astuple
 
 from embedway.ledger import UsageLine
 
+_TAGS = UsageLine.__struct_fields__.index("tags")
+
 
 def usage_values(line: UsageLine) -> tuple[Any, ...]:
-    """The line's values in the order of its fields, which is that of the columns.
+    """The line's values in the order of its fields, which is that of the columns."""
+    values = [
+        _sound(value) if type(value) is str and "\0" in value else value for value in astuple(line)
+    ]
+    tags = line.tags
+    values[_TAGS] = orjson.dumps([*map(_sound, tags)]).decode() if tags else "[]"
+    return tuple(values)
 
-    PostgreSQL takes no NUL in a text; it is shown as what stands for no character.
-    """
-    return tuple(
-        value.replace("\0", "\ufffd")
-        if type(value) is str
-        else orjson.dumps([tag.replace("\0", "\ufffd") for tag in value]).decode()
-        if type(value) is tuple
-        else value
-        for value in astuple(line)
-    )
+
+def _sound(text: str) -> str:
+    """PostgreSQL takes no NUL in a text; it is shown as what stands for no character."""
+    return text.replace("\0", "\ufffd")
 
 
 def usage_row(line: UsageLine) -> dict[str, Any]:
