@@ -32,7 +32,7 @@ LATENCY_S = 0.05
 CALLERS = (16, 32, 128, 512)
 """How many wait for an answer at a time: the peak is the best of these."""
 WARM_S, PEAK_S, AFTER_S = 2.0, 4.0, 15.0
-CONNECTIONS = 12_000
+CONNECTIONS = 6_000
 """More than are ever in flight: a caller who waits for a connection would spare the gateway."""
 DRAIN_S = 30.0
 TICK_S = 0.002
@@ -52,6 +52,7 @@ enabled = false
 enabled = false
 [server]
 max_requests_in_flight = {in_flight}
+head_timeout_s = 120
 """
 
 

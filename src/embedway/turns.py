@@ -17,9 +17,9 @@ _AT_ONCE = 16
 _LONGEST_WAIT_S = 1.0
 """No more are let in than begin within that time, as fast as they began lately: a queue that is
 longer makes everybody wait and nobody be served sooner."""
-_MEASURED_S = 0.1
+_MEASURED_S = 0.05
 """How long beginnings are counted for their rate."""
-_RATES = 5
+_RATES = 10
 _RATES_NEEDED = 3
 """The best of the last few rates counts: one thing that took long is no reason to refuse anybody,
 and so short a burst is not either."""

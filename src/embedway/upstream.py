@@ -119,7 +119,7 @@ class Upstream:
             failed.was_sent = error.was_sent
             raise failed from None
         except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is None or task.cancelling():
+            if _is_ours():
                 raise
             # Nobody has cancelled the call: it broke below, and that must not end the caller.
             raise UpstreamUnavailable(
@@ -206,6 +206,12 @@ def _hide_texts(error: UpstreamError, request: EmbedRequest) -> None:
     texts.append(request.call.user or "")
     error.message = without_texts(error.message, texts)
     error.args = (error.message,)
+
+
+def _is_ours() -> bool:
+    """Whether this task was cancelled, rather than something that it waits for."""
+    task = asyncio.current_task()
+    return task is None or bool(task.cancelling())
 
 
 def _time_for_answer(remaining_s: float, share: float) -> float:

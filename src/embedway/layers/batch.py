@@ -25,7 +25,7 @@ from embedway.types import (
     replace,
 )
 
-_ANSWERED_AT_ONCE = 8
+_ANSWERED_AT_ONCE = 2
 _NOBODY = Grant(key_id="shared", name="several callers")
 
 
@@ -85,6 +85,13 @@ class _Journey:
         self.task: asyncio.Task[None] | None = None
         for one in aboard:
             one.journey = self
+
+    def end(self) -> None:
+        """Let go of each other, so that the vectors are freed now and not by the collector."""
+        self.task = None
+        for one in self.aboard:
+            if one.journey is self:
+                one.journey = None
 
     @property
     def request(self) -> EmbedRequest:
@@ -189,6 +196,8 @@ class Batch:
             for one in journey.aboard:
                 if not one.answer.done():
                     one.answer.set_exception(bug)
+        finally:
+            journey.end()
 
     async def _ask(self, journey: _Journey) -> None:
         try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from embedway.cache_key import Scope, scope_of
 from embedway.cached import CountCache
 from embedway.errors import DeadlineExceeded, EmbedError, UpstreamTimeout
+from embedway.frames import without_frames
 from embedway.positions import copied, is_about_request, placed, position_of
 from embedway.types import (
     Attempt,
@@ -64,10 +65,10 @@ class _Question:
     @property
     def error(self) -> EmbedError | None:
         """Why it failed. Raises what is a bug, and cancellation."""
-        try:
-            self.task.result()
-        except EmbedError as error:
+        error = None if self.task.cancelled() else self.task.exception()
+        if isinstance(error, EmbedError):
             return error
+        self.task.result()
         return None
 
     @property
@@ -133,8 +134,10 @@ class Coalesce:
 
     def _end(self, question: _Question) -> None:
         self._forget(question)
-        if not question.task.cancelled():
-            question.task.exception()  # seen: nobody may be left who looks at it
+        # Seen: nobody may be left who looks at it.
+        error = None if question.task.cancelled() else question.task.exception()
+        if isinstance(error, EmbedError):
+            without_frames(error)
 
     def _forget(self, question: _Question) -> None:
         """From here on nobody joins it."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedway.errors import EmbedError, ModelNotFound, Overloaded, UpstreamError, UpstreamRejected
+from embedway.frames import without_frames
 from embedway.types import Attempt, Embedder, EmbedRequest, EmbedResponse, replace
 
 _RETRIES = 2
@@ -45,7 +46,7 @@ class Fallback:
                 response = await self.inner(one_try)
             except EmbedError as error:
                 attempts += error.attempts or (_not_tried(model, error),)
-                first = first or error
+                first = first or without_frames(error)
                 if first is error and not _is_cause(error):
                     break
                 retries = 0

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from embedway.clock import Clock
 from embedway.errors import EmbedError
+from embedway.frames import without_frames
 from embedway.types import Attempt, Embedder, EmbedRequest, EmbedResponse, replace
 
 SUPERSEDED = "superseded"
@@ -92,7 +93,7 @@ class Hedge:
                 try:
                     response = runner.task.result()
                 except EmbedError as error:
-                    failed = error
+                    failed = without_frames(error)
                     attempts += error.attempts
                     continue
                 late = [one.superseded(self._now_ms()) for one in runners if one.task in waiting]

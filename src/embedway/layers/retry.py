@@ -14,6 +14,7 @@ from typing import Protocol
 
 from embedway.clock import Clock
 from embedway.errors import EmbedError, MalformedResponse, UpstreamError, UpstreamUnauthorized
+from embedway.frames import without_frames
 from embedway.positions import placed
 from embedway.types import Attempt, Embedder, Embedding, EmbedRequest, EmbedResponse, replace
 
@@ -157,7 +158,7 @@ class _Progress:
 
     def note(self, error: EmbedError) -> None:
         """An attempt failed; what it answered all the same is kept."""
-        self.error = error
+        self.error = without_frames(error)
         self.positions = self.asked
         self.attempts += error.attempts
         self.tries += 1

@@ -18,6 +18,7 @@ from embedway.errors import (
     UpstreamRejected,
     UpstreamTooLarge,
 )
+from embedway.frames import without_frames
 from embedway.parts import Limits, plan, size_of
 from embedway.positions import placed, position_of
 from embedway.types import (
@@ -168,7 +169,7 @@ class Split:
             response = await self.inner(work.part(part))
         except EmbedError as error:
             work.note(part, error)
-            return error
+            return without_frames(error)
         work.keep(part, response)
         return None
 

@@ -21,6 +21,7 @@ from embedway.errors import (
     MethodNotAllowed,
     Overloaded,
 )
+from embedway.frames import without_frames
 from embedway.logs import REQUEST_ID
 from embedway.metrics import Load
 from embedway.runtime import Runtime
@@ -173,7 +174,7 @@ class App:
                 return
             outgoing = answered
         except EmbedError as error:
-            outgoing = explain(error, incoming, id)
+            outgoing = explain(without_frames(error), incoming, id)
         except asyncio.CancelledError:  # nothing but the end of the drain time cancels a request
             outgoing = explain(_shutting_down(), incoming, id)
         except Exception:

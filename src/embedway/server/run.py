@@ -26,8 +26,10 @@ from embedway.server.auth import is_loopback
 from embedway.server.receipt import bounded, patience, watch
 
 _BACKLOG = 2048
-_COLLECT_AFTER = 50_000
-"""New objects, less those gone, after which the youngest are looked at."""
+_COLLECT_AFTER = 500_000
+"""New objects, less those gone, after which the youngest are looked at: more than the requests
+under way hold at once. None of them is garbage (`tests/server/test_garbage.py`), and to look at all
+of them holds the event loop for a tenth of a second."""
 _SEND_BUFFER_BYTES = 256 * 2**10
 """What the system keeps of an answer that is not read; by itself it would keep megabytes, and tell
 so late that some of them were read that a slow caller would seem to read nothing."""
