@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from embedway.server.auth import Guard, KeyRing
 from embedway.server.messages import Incoming
 from embedway.types import Grant
 from tests.asgi import MODEL, bearer, call, embed
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, until
 from tests.server.provider import SMALL
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -122,6 +124,50 @@ async def test_a_revoked_key_stops_within_a_second(own: App, clock: FakeClock) -
     clock.advance(1.0)
     assert (await embed(own, bearer(key))).error["code"] == "revoked_api_key"
     assert (await embed(own, bearer(other))).status == 200
+
+
+class SlowKeys:
+    """A key store whose reading takes until it is let go on."""
+
+    def __init__(self, keys: Any) -> None:
+        self.keys, self.begun, self.may_end = keys, 0, threading.Event()
+
+    def all(self) -> Any:
+        """What is there when it begins."""
+        found = self.keys.all()
+        self.begun += 1
+        assert self.may_end.wait(30)
+        return found
+
+
+async def test_nobody_waits_for_keys_that_are_known(own: App, clock: FakeClock) -> None:
+    """Keys are read again before they are too old, once, and meanwhile those that are known count;
+    who comes when they are too old waits, and who changed one waits for a reading that began after
+    the change."""
+    own.runtime.keys.create("first")
+    slow = SlowKeys(own.runtime.keys)
+    slow.may_end.set()
+    ring = KeyRing(slow, clock)  # type: ignore[arg-type]
+    assert len(await ring.current()) == 1
+    slow.may_end.clear()
+    clock.advance(0.4)
+    assert (len(await ring.current()), slow.begun) == (1, 1)
+    clock.advance(0.2)
+    assert [len(await ring.current()) for _ in range(3)] == [1, 1, 1]
+    await until(lambda: slow.begun == 2)
+
+    own.runtime.keys.create("second")
+    clock.advance(0.4)
+    too_old = asyncio.create_task(ring.current())
+    ring.renew()
+    changed = asyncio.create_task(ring.current())
+    await asyncio.sleep(0)
+    assert not too_old.done()
+    assert not changed.done()
+    slow.may_end.set()
+    assert len(await changed) == 2
+    await too_old
+    assert slow.begun == 3
 
 
 async def test_a_rotated_key(own: App, clock: FakeClock) -> None:

@@ -35,6 +35,9 @@ from embedway.types import Grant
 
 _FRESH_S = 1.0
 """How old the keys in memory may be: a new or revoked key counts after that long at most."""
+_RENEWED_S = 0.5
+"""How old they are when they are read again, while those who come are still let in by what is
+known: to wait for the store takes long when there is much to do."""
 _STALE_S = 60.0
 """How long they still count while the store cannot be read."""
 _NO_HASH = bytes(32)
@@ -60,7 +63,11 @@ class KeyRing:
     @property
     def is_fresh(self) -> bool:
         """Whether the keys in memory may be used as they are."""
-        return not self._is_outdated and self._clock.monotonic() - self._read_at < _FRESH_S
+        return not self._is_outdated and self._age_s < _FRESH_S
+
+    @property
+    def _age_s(self) -> float:
+        return self._clock.monotonic() - self._read_at
 
     def renew(self) -> None:
         """This process has changed a key: read them all before one is checked again."""
@@ -68,19 +75,29 @@ class KeyRing:
 
     async def current(self) -> Mapping[str, Key]:
         """All keys by id. Raises Overloaded if the store cannot be read for long."""
-        if not self.is_fresh:
-            if self._reading is None:
-                self._reading = asyncio.create_task(self._read())
-                self._reading.add_done_callback(_see)  # nobody may wait for it
-            if not self._serves_stale:
-                await asyncio.shield(self._reading)
+        if self.is_fresh:
+            if self._age_s >= _RENEWED_S:
+                self._renewed()
+            return self._keys
+        reading = self._renewed()
+        if not self._serves_stale:
+            await asyncio.shield(reading)
+            if self._is_outdated:  # it had begun before the change that made them so
+                await asyncio.shield(self._renewed())
         return self._keys
+
+    def _renewed(self) -> asyncio.Task[None]:
+        """They are being read; for all who want it at once."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+            self._reading.add_done_callback(_see)  # nobody may wait for it
+        return self._reading
 
     @property
     def _serves_stale(self) -> bool:
         """Whether the store failed last time: then nobody waits for it while the keys in memory
         still count."""
-        return self._is_failing and self._clock.monotonic() - self._read_at <= _STALE_S
+        return self._is_failing and self._age_s <= _STALE_S
 
     async def _read(self) -> None:
         self._is_outdated = False
@@ -92,7 +109,7 @@ class KeyRing:
         except StoreError as error:
             _log.error("%s", error)
             self._is_failing = True
-            if self._clock.monotonic() - self._read_at > _STALE_S:
+            if self._age_s > _STALE_S:
                 raise Overloaded(
                     "The gateway cannot read its keys; try again soon.", retry_after_s=5
                 ) from None
