@@ -12,7 +12,14 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from embedway.store.database import ATTEMPTS, BUDGETS, RESERVATIONS, USAGE, WINDOWS
+from embedway.store.database import (
+    ATTEMPTS,
+    BUDGETS,
+    RESERVATIONS,
+    USAGE,
+    WINDOWS,
+    WRITTEN_OFF,
+)
 from tests.fake_provider.bill import Line
 
 
@@ -49,11 +56,17 @@ def check_attempts(engine: Engine, bill: Iterable[Line], *, unknown_at_most: int
     assert settled <= sum(billed.elements()) <= settled + open_
 
 
+def reserved(engine: Engine) -> list[dict[str, Any]]:
+    """The reservations that are under way: not those of processes that were taken for dead."""
+    return [row for row in rows(engine, RESERVATIONS) if row["process"] != WRITTEN_OFF]
+
+
 def check_budgets(engine: Engine) -> None:
     """No budget is passed, and what is reserved is what requests under way have reserved."""
+    under_way = reserved(engine)
     amounts = {row["id"]: row["amount"] for row in rows(engine, BUDGETS)}
     held: Counter[tuple[str, int]] = Counter()
-    for row in rows(engine, RESERVATIONS):
+    for row in under_way:
         held[row["budget_id"], row["starts_ms"]] += row["amount"]
     for row in rows(engine, WINDOWS):
         assert row["spent"] + row["reserved"] <= amounts[row["budget_id"]], row

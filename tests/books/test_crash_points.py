@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, insert
 
-from embedway.store.database import ATTEMPTS, BUDGETS, RESERVATIONS, WINDOWS, open_database
+from embedway.store.database import ATTEMPTS, BUDGETS, WINDOWS, open_database
 from embedway.store.ledger import Ledger
-from tests.books.checker import check_attempts, check_budgets, rows
+from tests.books.checker import check_attempts, check_budgets, reserved, rows
 from tests.books.crashing import DIED
 from tests.fake_provider.server import running_fake
 from tests.fakes import FakeClock
@@ -58,7 +58,7 @@ async def test_death(
         check_attempts(engine, fake.bill, unknown_at_most=1)
         check_budgets(engine)
     assert [row["state"] for row in rows(engine, ATTEMPTS)] == ([state] if state else [])
-    assert rows(engine, RESERVATIONS) == []
+    assert reserved(engine) == []
     assert sum(row["spent"] for row in rows(engine, WINDOWS)) == charged
     engine.dispose()
 

@@ -16,15 +16,16 @@ from embedway.budgets import Period, window_of
 from embedway.errors import BudgetExceeded
 from embedway.ledger import AttemptBegun, AttemptEnded, Held, Reservation
 from embedway.store.budgets import BudgetStore
-from embedway.store.database import ATTEMPTS, RESERVATIONS, WINDOWS, open_database
+from embedway.store.database import ATTEMPTS, WINDOWS, open_database
 from embedway.store.ledger import Ledger
-from tests.books.checker import rows
+from tests.books.checker import reserved, rows
 from tests.fakes import FakeClock
 
 START = 1_800_000_000.0
 AMOUNTS: dict[Period, int] = {"day": 100, "month": 150, "total": 400}
 AMOUNT = st.integers(1, 60)
 NUMBER = st.integers(0, 50)
+_REMEMBERED_S = 86_400
 
 
 class Books(RuleBasedStateMachine):
@@ -49,6 +50,8 @@ class Books(RuleBasedStateMachine):
         """Seconds that the clock was set back."""
         self.written_off: set[str] = set()
         """Reservations whose gateway was taken for dead."""
+        self.forgotten: set[str] = set()
+        """Those of them that are older than a day: what they truly cost is not asked any more."""
 
     @initialize()
     def begin(self) -> None:
@@ -100,7 +103,7 @@ class Books(RuleBasedStateMachine):
         del self.held[id]
         paid = cost - wanted.amount if id in self.written_off else cost
         self.written_off.discard(id)
-        self._charge(held, paid)
+        self._charge(held, 0 if id in self.forgotten else paid)
 
     @rule(which=NUMBER, cost=AMOUNT)
     def attempt(self, which: int, cost: int) -> None:
@@ -177,7 +180,7 @@ class Books(RuleBasedStateMachine):
         for id, (state, cost) in self.states.items():
             assert state == "reserved" or booked[id]["cost"] == cost
         alive = {id for id in self.held if id not in self.written_off}
-        assert {row["request_id"] for row in rows(self.engine, RESERVATIONS)} == alive
+        assert {row["request_id"] for row in reserved(self.engine)} == alive
         for row in rows(self.engine, WINDOWS):
             period = self.period_of[row["budget_id"]]
             assert row["spent"] == self.spent.get((period, row["starts_ms"]), 0)
@@ -231,6 +234,9 @@ class Books(RuleBasedStateMachine):
             if name != all_but and id not in self.written_off:
                 self.written_off.add(id)
                 self._charge(held, wanted.amount)
+            is_old = wanted.created_ms < (self.clock.now() - _REMEMBERED_S) * 1000
+            if id in self.written_off and is_old:
+                self.forgotten.add(id)
 
 
 TestBooks = Books.TestCase

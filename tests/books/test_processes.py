@@ -10,8 +10,8 @@ import pytest
 
 from embedway.clock import SystemClock
 from embedway.store.budgets import BudgetStore
-from embedway.store.database import RESERVATIONS, WINDOWS, open_database
-from tests.books.checker import check_budgets, rows
+from embedway.store.database import WINDOWS, open_database
+from tests.books.checker import check_budgets, reserved, rows
 from tests.store.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parents[2]
@@ -48,5 +48,5 @@ async def test_exactly_what_fits(running_postgres: PostgresServer, amount: int) 
         check_budgets(engine)
         spent = {row["budget_id"]: row["spent"] for row in rows(engine, WINDOWS)}
         assert set(spent.values()) == {admitted * amount}
-        assert rows(engine, RESERVATIONS) == []
+        assert reserved(engine) == []
         engine.dispose()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, insert, select, text, update
+from sqlalchemy.engine import RootTransaction
 from sqlalchemy.exc import OperationalError
 
 from embedway.budgets import Budget
@@ -21,6 +22,7 @@ from embedway.store.database import (
     PROCESSES,
     RESERVATIONS,
     WINDOWS,
+    WRITTEN_OFF,
     open_database,
 )
 from embedway.store.ledger import Ledger
@@ -299,6 +301,9 @@ async def test_a_dead_process_is_charged(engine, clock, ledger):
     states = {row["id"]: (row["state"], row["cost"]) for row in read(engine, ATTEMPTS)}
     assert states == {"mine": ("unknown", 200), "theirs": ("reserved", None)}
     assert window(engine, budget) == [(0, 70, 0)]
+    assert [row["process"] for row in read(engine, RESERVATIONS)] == [WRITTEN_OFF]
+    clock.advance(86_400)
+    Ledger(engine, clock, "p3").close()
     assert read(engine, RESERVATIONS) == []
 
 
@@ -330,6 +335,62 @@ async def test_one_that_was_taken_for_dead_ends_all_the_same(engine, clock, ledg
     states = {row["id"]: (row["state"], row["cost"]) for row in read(engine, ATTEMPTS)}
     assert states["a1"] == ("settled", 140)
     assert window(engine, budget) == [(0, 20, 0)]
+
+
+class LostAnswers:
+    """Commits, and breaks off before it says so, as long as *remaining* is above 0."""
+
+    def __init__(self, monkeypatch, remaining):
+        self.remaining = remaining
+        commit = RootTransaction.commit
+
+        def commit_and_break_off(transaction):
+            commit(transaction)
+            if self.remaining:
+                self.remaining -= 1
+                raise OperationalError("COMMIT", {}, Exception("the server closed the connection"))
+
+        monkeypatch.setattr(RootTransaction, "commit", commit_and_break_off)
+
+
+async def test_a_charge_whose_commit_was_not_confirmed(engine, clock, ledger, monkeypatch, caplog):
+    """A commit that was made, but whose answer was lost, is written again and counts once."""
+    budget = make_budget(engine, 1000)
+    wanted = make_reservation(budget, amount=70)
+    held = await ledger.reserve(wanted)
+    await ledger.begin(make_begun())
+    LostAnswers(monkeypatch, 2)
+    ledger.end(make_ended())
+    ledger.settle(wanted, held, 20)
+    clock.advance(2)
+    await asyncio.to_thread(ledger.close)
+    assert window(engine, budget) == [(0, 20, 0)]
+    assert [row["state"] for row in read(engine, ATTEMPTS)] == ["settled"]
+    assert read(engine, RESERVATIONS) == []
+
+
+async def test_what_was_refused_for_a_commit_that_was_not_confirmed(
+    engine, clock, ledger, monkeypatch, caplog
+):
+    """Who was told that nothing could be written down holds nothing back, and has no attempt under
+    way, though both were written."""
+    budget = make_budget(engine, 1000)
+    await ledger.begin(make_begun("before"))
+    answers = LostAnswers(monkeypatch, 1)
+    with pytest.raises(LedgerUnavailable):
+        await ledger.reserve(make_reservation(budget, amount=70))
+    clock.advance(2)
+    await asyncio.to_thread(ledger.flush)
+    assert window(engine, budget) == [(0, 0, 0)]
+    assert read(engine, RESERVATIONS) == []
+
+    answers.remaining = 1
+    with pytest.raises(LedgerUnavailable):
+        await ledger.begin(make_begun())
+    clock.advance(2)
+    await asyncio.to_thread(ledger.flush)
+    states = {row["id"]: (row["state"], row["cost"]) for row in read(engine, ATTEMPTS)}
+    assert states == {"before": ("reserved", None), "a1": ("unbilled", 0)}
 
 
 async def test_a_process_that_ends_well_leaves_nothing(engine, ledger):

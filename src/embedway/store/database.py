@@ -148,7 +148,11 @@ RESERVATIONS = Table(
     Column("amount", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
-"""What the requests under way have reserved, so that it is not lost with the process."""
+"""What the requests under way have reserved, so that it is not lost with the process; and what was
+charged of one that was taken for dead."""
+
+WRITTEN_OFF = ""
+"""In place of the process of such a reservation."""
 
 PROCESSES = Table(
     "processes",

@@ -31,6 +31,7 @@ from embedway.store.ledger_work import (
     never_made,
     tell,
     unavailable,
+    undone,
 )
 from embedway.store.recovery import BEAT_S, beat, leave, sweep
 
@@ -64,6 +65,8 @@ class Ledger:
         self._is_closed = False
         self._beats_at = self._resumes_at = clock.monotonic()
         self._connection: Connection | None = None
+        self._is_committing = False
+        """Whether the last transaction has come as far as its commit."""
         self._thread = threading.Thread(target=self._run, name="embedway-ledger", daemon=True)
         self._thread.start()
 
@@ -85,7 +88,8 @@ class Ledger:
 
     def settle(self, wanted: Reservation, held: tuple[Held, ...], cost: int) -> None:
         """It cost so much, in picodollars: written soon, as by `end`."""
-        self._add(Settle(wanted, held, cost))
+        if held:
+            self._add(Settle(wanted, cost))
 
     def add(self, line: UsageLine) -> None:
         """The usage line of a request that was paid: written with the end of its attempts."""
@@ -185,6 +189,8 @@ class Ledger:
         self._resumes_at = self._clock.monotonic() + RETRY_S
         _log.error("the ledger cannot be written: %s", type(error).__name__)
         self._owed += [one for one in work if isinstance(one, KEPT)]
+        if self._is_committing:  # whether it was written is not known
+            self._owed += undone(work)
         waited = [one.written for one in work if isinstance(one, (Begin, Reserve))]
         tell([(written, unavailable()) for written in waited if written is not None])
 
@@ -217,7 +223,7 @@ class Ledger:
         rows.find_windows(connection, wanted)
         rows.lock(connection, wanted + [one.wanted for one in settles])
         for settle in settles:  # first: it makes room
-            rows.settle(connection, settle.wanted, settle.held, settle.cost)
+            rows.settle(connection, settle.wanted, settle.cost)
         answers += [(one.written, ()) for one in begins if one.written is not None]
         answers += [(one.written, rows.reserve(connection, one.wanted)) for one in reserves]
         if is_due:
@@ -227,11 +233,14 @@ class Ledger:
 
     def _try(self, write: Callable[[Connection], None]) -> Exception | None:
         """One transaction; the error if it failed."""
+        self._is_committing = False
         try:
             if self._connection is None:
                 self._connection = _connected(self._engine)
-            with self._connection.begin():
+            with self._connection.begin() as transaction:
                 write(self._connection)
+                self._is_committing = True
+                transaction.commit()
         except (SQLAlchemyError, OSError) as error:
             self._disconnect()
             return error

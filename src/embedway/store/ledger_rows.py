@@ -16,7 +16,14 @@ from embedway.budgets import Budget, Window, window_of
 from embedway.errors import BudgetExceeded
 from embedway.ledger import AttemptBegun, AttemptEnded, Held, Reservation, UsageLine
 from embedway.money import usd_text
-from embedway.store.database import ATTEMPTS, BUDGETS, RESERVATIONS, USAGE, WINDOWS
+from embedway.store.database import (
+    ATTEMPTS,
+    BUDGETS,
+    RESERVATIONS,
+    USAGE,
+    WINDOWS,
+    WRITTEN_OFF,
+)
 from embedway.store.prepared import Prepared
 from embedway.store.usage_rows import usage_row
 
@@ -64,7 +71,12 @@ class LedgerRows:
         self._forget = prepared(
             delete(RESERVATIONS)
             .where(RESERVATIONS.c.request_id == bindparam("of_request"))
-            .where(RESERVATIONS.c.budget_id == bindparam("of_budget"))
+            .returning(
+                RESERVATIONS.c.budget_id,
+                RESERVATIONS.c.starts_ms,
+                RESERVATIONS.c.process,
+                RESERVATIONS.c.amount,
+            )
         )
 
     def begin(self, connection: Connection, attempts: Iterable[AttemptBegun]) -> None:
@@ -141,24 +153,15 @@ class LedgerRows:
         )
         return tuple(held)
 
-    def settle(
-        self, connection: Connection, wanted: Reservation, held: Iterable[Held], cost: int
-    ) -> None:
-        """The request cost so much."""
-        for part in held:
-            found = self._forget.run(
-                connection, {"of_request": wanted.id, "of_budget": part.budget_id}
-            )
+    def settle(self, connection: Connection, wanted: Reservation, cost: int) -> None:
+        """The request cost so much. Nothing is done where it is settled already, or holds nothing
+        back: a commit whose answer was lost is written again."""
+        found = self._forget.rows(connection, {"of_request": wanted.id})
+        for budget_id, starts_ms, process, amount in found:
             # Whoever took this process for dead has charged all that it held.
-            held_now, paid = (wanted.amount, cost) if found else (0, cost - wanted.amount)
+            held, paid = (0, cost - amount) if process == WRITTEN_OFF else (amount, cost)
             self._release.run(
-                connection,
-                {
-                    "of": part.budget_id,
-                    "since": part.starts_ms,
-                    "held": held_now,
-                    "paid": paid,
-                },
+                connection, {"of": budget_id, "since": starts_ms, "held": held, "paid": paid}
             )
 
     def _give_back(self, connection: Connection, held: Iterable[Held], amount: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -34,7 +35,6 @@ class Settle(Struct, frozen=True):
     """What was held back is charged: *cost* picodollars."""
 
     wanted: Reservation
-    held: tuple[Held, ...]
     cost: int
 
 
@@ -73,6 +73,17 @@ def never_made(attempt: AttemptBegun) -> AttemptEnded:
     return AttemptEnded(
         id=attempt.id, state="unbilled", tokens=0, cost=0, ended_ms=attempt.created_ms
     )
+
+
+def undone(work: Iterable[Work]) -> list[Work]:
+    """What undoes those of *work* that are told to have failed, in case they were written."""
+    found: list[Work] = []
+    for one in work:
+        if isinstance(one, Begin) and one.written is not None:
+            found.append(never_made(one.attempt))
+        elif isinstance(one, Reserve):
+            found.append(Settle(one.wanted, 0))
+    return found
 
 
 def unavailable() -> LedgerUnavailable:

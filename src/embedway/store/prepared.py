@@ -3,7 +3,7 @@ more than the database does, and while it runs no request does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, UpdateBase
@@ -23,6 +23,10 @@ class Prepared:
     def run(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """Run it once; the number of rows it met."""
         return connection.exec_driver_sql(self._sql, self._bound(values)).rowcount
+
+    def rows(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
+        """Run it once; what it returns."""
+        return connection.exec_driver_sql(self._sql, self._bound(values)).all()
 
     def run_many(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Run it for each of these."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from embedway.store.database import ATTEMPTS, PROCESSES, RESERVATIONS, WINDOWS
+from embedway.store.database import ATTEMPTS, PROCESSES, RESERVATIONS, WINDOWS, WRITTEN_OFF
 
 BEAT_S = 5.0
 """How often a gateway says that it lives."""
 DEAD_AFTER_S = 30.0
 """How long after the last time it is taken for dead."""
+_REMEMBERED_MS = 24 * 3600 * 1000
+"""How long it is known what was charged of one that was dead: it may have been slow only, and then
+says what its requests truly cost."""
 
 
 def beat(connection: Connection, process: str, now_ms: int) -> None:
@@ -45,13 +48,20 @@ def sweep(connection: Connection, now_ms: int) -> int:
         )
     ).rowcount
     connection.execute(delete(PROCESSES).where(PROCESSES.c.seen_ms < oldest))
+    connection.execute(
+        delete(RESERVATIONS).where(
+            RESERVATIONS.c.process == WRITTEN_OFF,
+            RESERVATIONS.c.created_ms < now_ms - _REMEMBERED_MS,
+        )
+    )
     return lost
 
 
 def _charge(connection: Connection, is_lost: ColumnElement[bool]) -> None:
     lost = connection.execute(
-        delete(RESERVATIONS)
-        .where(is_lost)
+        update(RESERVATIONS)
+        .where(is_lost, RESERVATIONS.c.process != WRITTEN_OFF)
+        .values(process=WRITTEN_OFF)
         .returning(RESERVATIONS.c.budget_id, RESERVATIONS.c.starts_ms, RESERVATIONS.c.amount)
     ).all()
     for budget_id, starts_ms, amount in sorted(map(tuple, lost)):
