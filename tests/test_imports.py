@@ -29,6 +29,7 @@ SHARED = {
         "redis_line",
         "redis_names",
         "redis_queue",
+        "transactions",
         "usage_rows",
         "vector_file",
         "vector_queue",

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 import orjson
 from sqlalchemy import Engine, Select, func, insert, select
-from sqlalchemy.exc import InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from embedway.ledger import UsageLine
-from embedway.store.database import USAGE, StoreError
+from embedway.store.database import USAGE
+from embedway.store.transactions import reading
 from embedway.store.usage_rows import usage_values
 
 _LINES_PER_COMMIT = 1000
@@ -104,11 +105,8 @@ class UsageBook:
 
     def _read(self, statement: Select[Any]) -> list[dict[str, Any]]:
         self.flush()
-        try:
-            with self._engine.connect() as connection:
-                return [dict(row) for row in connection.execute(statement).mappings()]
-        except SQLAlchemyError as error:
-            raise StoreError(f"the usage book cannot be read: {type(error).__name__}") from None
+        with reading(self._engine, "the usage book") as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
 
     def flush(self) -> None:
         """Wait until every line added before this call is written."""

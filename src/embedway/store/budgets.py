@@ -7,19 +7,19 @@ no change of a budget loses or gives away a picodollar.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 
 from embedway.budgets import PERIODS, Budget, OwnerKind, Period, Window, window_of
 from embedway.clock import Clock
-from embedway.store.database import BUDGETS, WINDOWS, StoreError, reason
+from embedway.store.database import BUDGETS, WINDOWS
+from embedway.store.transactions import reading, writing
 
+_WHAT = "the budgets"
 _LAST = (
     select(WINDOWS.c.budget_id, func.max(WINDOWS.c.starts_ms).label("starts_ms"))
     .group_by(WINDOWS.c.budget_id)
@@ -81,7 +81,7 @@ class BudgetStore:
                 index_elements=("owner_kind", "owner", "period"), set_={"amount": amount}
             )
         )
-        with self._writing() as connection:
+        with writing(self._engine, _WHAT) as connection:
             connection.execute(statement)
             of_it = select(BUDGETS).where(_is(owner_kind, owner, period))
             return Budget(**connection.execute(of_it).mappings().one())
@@ -91,7 +91,7 @@ class BudgetStore:
 
         Raises StoreError.
         """
-        with self._writing() as connection:
+        with writing(self._engine, _WHAT) as connection:
             # Held, so that no window is opened for it meanwhile.
             of_it = select(BUDGETS.c.id).where(_is(owner_kind, owner, period)).with_for_update()
             id = connection.execute(of_it).scalar()
@@ -106,32 +106,15 @@ class BudgetStore:
 
         Raises StoreError.
         """
-        with self._reading() as connection:
+        with reading(self._engine, _WHAT) as connection:
             return _budgets(connection)
 
     def states(self, now_ms: int) -> tuple[BudgetState, ...]:
         """Every budget in the window that counts now, in the order of `all`. Raises StoreError."""
-        with self._reading() as connection:
+        with reading(self._engine, _WHAT) as connection:
             budgets = _budgets(connection)
             newest = {row.budget_id: row for row in connection.execute(_NEWEST)}
         return tuple(_state(budget, newest.get(budget.id), now_ms) for budget in budgets)
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise StoreError(f"the budgets cannot be read: {type(error).__name__}") from None
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """One transaction."""
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise StoreError(f"the budgets cannot be written: {reason(error)}") from None
 
 
 def _is(owner_kind: OwnerKind, owner: str, period: Period) -> ColumnElement[bool]:

@@ -7,15 +7,14 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import orjson
 from msgspec import Struct
 from sqlalchemy import (
-    Connection,
     Engine,
     Executable,
     RowMapping,
@@ -25,13 +24,13 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 from embedway.clock import Clock
 from embedway.errors import InvalidRequest, NotFound
 from embedway.networks import network_of
 from embedway.secret import Secret
-from embedway.store.database import KEYS, StoreError, reason
+from embedway.store.database import KEYS, StoreError
+from embedway.store.transactions import reading, writing
 
 KeyType = Literal["prod", "dev", "admin"]
 DEFAULT_PROJECT = "default"
@@ -150,12 +149,9 @@ class KeyStore:
 
     def all(self) -> tuple[Key, ...]:
         """Every key ever made, oldest first. Raises StoreError."""
-        try:
-            with self._engine.connect() as connection:
-                ordered = select(KEYS).order_by(KEYS.c.created_ms, KEYS.c.id)
-                rows = connection.execute(ordered).mappings().all()
-        except SQLAlchemyError as error:
-            raise StoreError(f"the keys cannot be read: {type(error).__name__}") from None
+        with reading(self._engine, "the keys") as connection:
+            ordered = select(KEYS).order_by(KEYS.c.created_ms, KEYS.c.id)
+            rows = connection.execute(ordered).mappings().all()
         return tuple(_key(row) for row in rows)
 
     def find(self, id_or_name: str) -> tuple[Key, ...]:
@@ -170,7 +166,7 @@ class KeyStore:
         NotFound, InvalidRequest if the key is not active, and StoreError.
         """
         now_ms = int(self._clock.now() * 1000)
-        with self._writing() as connection:
+        with writing(self._engine, "the keys") as connection:
             of_id = KEYS.c.id == id
             found = connection.execute(select(KEYS).where(of_id)).mappings().one_or_none()
             if found is None:
@@ -214,7 +210,7 @@ class KeyStore:
             .where(KEYS.c.id == bindparam("key_id"), later)
             .values(last_used_ms=bindparam("used_ms"))
         )
-        with self._writing() as connection:
+        with writing(self._engine, "the keys") as connection:
             connection.execute(
                 statement, [{"key_id": id, "used_ms": when} for id, when in used_ms.items()]
             )
@@ -223,17 +219,8 @@ class KeyStore:
         return f"gw_{type}_{key_id}_{self._random_text(32)}"
 
     def _write(self, statement: Executable) -> None:
-        with self._writing() as connection:
+        with writing(self._engine, "the keys") as connection:
             connection.execute(statement)
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """One transaction. Raises StoreError."""
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise StoreError(f"the keys cannot be written: {reason(error)}") from None
 
     def hash(self, text: bytes) -> bytes:
         """HMAC-SHA-256 under the pepper. A fast hash is right for 256 random bits."""

@@ -26,11 +26,11 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 from embedway.errors import InvalidRequest
 from embedway.money import usd_text
-from embedway.store.database import ATTEMPTS, KEYS, USAGE, StoreError
+from embedway.store.database import ATTEMPTS, KEYS, USAGE
+from embedway.store.transactions import reading
 
 Group = Literal["key", "model", "provider", "project", "user", "tag", "day"]
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -282,8 +282,5 @@ def _whole(row: RowMapping, name: str) -> int:
 
 
 def _read(engine: Engine, book: str, statement: Select[Any]) -> Sequence[RowMapping]:
-    try:
-        with engine.connect() as connection:
-            return connection.execute(statement).mappings().all()
-    except SQLAlchemyError as error:
-        raise StoreError(f"{book} cannot be read: {type(error).__name__}") from None
+    with reading(engine, book) as connection:
+        return connection.execute(statement).mappings().all()
