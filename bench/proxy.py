@@ -2,8 +2,10 @@
 
     .venv/bin/python bench/proxy.py            # needs nginx and wrk on the PATH
 
-One fake upstream (nginx answering a prepared body) and wrk share one core; the gateway and the
-nginx proxy take turns on the other. Every request holds a new text. Cases:
+One fake upstream, which answers prepared vectors, as many as it is asked for, and wrk share one
+core; the gateway and the nginx proxy take turns on the other. Every request holds a new text; when
+the gateway has all it can do, the texts of several callers travel together. The model costs
+nothing: what is paid for waits for the disk before it leaves, which `books.py` measures. Cases:
 
   S    one input, 1,536 dimensions, base64 from upstream and to the caller
   F    one input, floats both ways
@@ -17,6 +19,7 @@ ratio to nginx in the same run is what counts.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
 import http.client
 import json
@@ -31,13 +34,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+import uvloop
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 DIMENSIONS = 1536
 CASES = {"S": (1, "base64"), "F": (1, "float"), "B": (100, "base64"), "BF": (100, "float")}
-MODEL = "openai/text-embedding-3-small"
+MODEL = "bench/proxy"
 
 NGINX = """
 daemon off; worker_processes 1; error_log {folder}/{name}.error; pid {folder}/{name}.pid;
@@ -51,11 +58,6 @@ http {{
   upstream provider {{ server 127.0.0.1:{upstream}; keepalive 128; }}
   server {{ listen 127.0.0.1:{port} backlog=4096; {locations} }}
 }}
-"""
-# A static file answers a POST with 405; the error page turns that into the file itself.
-PREPARED = """
-  default_type application/json;
-  location / {{ root {folder}; error_page 405 =200 $uri; }}
 """
 PASSED_ON = """
   location / { proxy_pass http://provider; proxy_http_version 1.1; proxy_set_header Connection ""; }
@@ -123,20 +125,19 @@ class Bench:
 
     def start(self) -> None:
         """Upstream, nginx proxy and gateway."""
-        for case, (inputs, form) in CASES.items():
-            path = self.folder / case / "embeddings"
-            path.parent.mkdir()
-            path.write_bytes(prepared(inputs, form))
-        self._nginx("upstream", self.upstream, PREPARED.format(folder=self.folder), self.other)
+        serve = f"import sys; sys.path.insert(0, {str(HERE)!r}); import proxy; "
+        command = [sys.executable, "-c", f"{serve}proxy.serve_prepared({self.upstream})"]
+        self._spawn(command, self.other, dict(os.environ))
         self._nginx("proxy", self.proxy, PASSED_ON, self.tested)
         accounts = "\n".join(
             f'[providers.{case}]\nkind = "openai-compatible"\nprivate = true\n'
             f'base_url = "http://127.0.0.1:{self.upstream}/{case}"\n'
-            f'models = {{ "{MODEL}" = "text-embedding-3-small" }}\n'
+            f'models = {{ "{MODEL}" = "fake" }}\n'
             for case in CASES
         )
         config = self.folder / "embedway.toml"
-        config.write_text(f"{accounts}[local]\nenabled = false\n")
+        own = f'[models."{MODEL}"]\ndimensions = {DIMENSIONS}\n'
+        config.write_text(f"{accounts}{own}[local]\nenabled = false\n")
         environment = {**os.environ, "EMBEDWAY_HOME": str(self.folder / "home")}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = ["-m", "embedway", "serve", "--port", str(self.port), "--config", str(config)]
@@ -247,10 +248,12 @@ def numbers() -> list[list[float]]:
 VECTORS = numbers()
 
 
+@lru_cache(1024)
 def prepared(inputs: int, form: str) -> bytes:
     """The upstream's answer."""
     data = []
-    for index, vector in enumerate(VECTORS[:inputs]):
+    for index in range(inputs):
+        vector = VECTORS[index % len(VECTORS)]
         embedding: object = vector
         if form == "base64":
             packed = struct.pack(f"<{DIMENSIONS}f", *vector)
@@ -258,7 +261,45 @@ def prepared(inputs: int, form: str) -> bytes:
         data.append({"object": "embedding", "index": index, "embedding": embedding})
     usage = {"prompt_tokens": 100 * inputs, "total_tokens": 100 * inputs}
     answer = {"object": "list", "data": data, "model": "text-embedding-3-small", "usage": usage}
-    return json.dumps(answer, separators=(",", ":")).encode()
+    body = json.dumps(answer, separators=(",", ":")).encode()
+    head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return (head % len(body)).encode() + body
+
+
+class Upstream(asyncio.Protocol):
+    """One connection. It reads no more than it must: how long a request is, which form it wants,
+    and how many texts there are, none of which holds a quote."""
+
+    def __init__(self) -> None:
+        self.kept = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody connected."""
+        self.transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what is whole; nobody sends a second request before he has his answer."""
+        self.kept += data
+        head, end, body = self.kept.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        if not end or length is None or len(body) < int(length[1]):
+            return
+        self.kept = b""
+        texts = body.partition(b'"input":[')[2].partition(b"]")[0].count(b'"') // 2
+        form = "base64" if b'"base64"' in body else "float"
+        self.transport.write(prepared(texts, form))
+
+
+def serve_prepared(port: int) -> None:
+    """The fake upstream."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(Upstream, "127.0.0.1", port, backlog=4096) as server:
+            await server.serve_forever()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 def check(port: int, case: str) -> None:
@@ -269,7 +310,7 @@ def check(port: int, case: str) -> None:
         "model": MODEL,
         "provider": case,
         "encoding_format": form,
-        "input": [f"text {n}" for n in range(inputs)],
+        "input": [f"{case}: text {n}" for n in range(inputs)],
     }
     headers = {"content-type": "application/json"}
     connection.request("POST", "/v1/embeddings", json.dumps(body), headers)
