@@ -63,10 +63,9 @@ def reserved(engine: Engine) -> list[dict[str, Any]]:
 
 def check_budgets(engine: Engine) -> None:
     """No budget is passed, and what is reserved is what requests under way have reserved."""
-    under_way = reserved(engine)
     amounts = {row["id"]: row["amount"] for row in rows(engine, BUDGETS)}
     held: Counter[tuple[str, int]] = Counter()
-    for row in under_way:
+    for row in reserved(engine):
         held[row["budget_id"], row["starts_ms"]] += row["amount"]
     for row in rows(engine, WINDOWS):
         assert row["spent"] + row["reserved"] <= amounts[row["budget_id"]], row

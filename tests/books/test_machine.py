@@ -25,7 +25,7 @@ START = 1_800_000_000.0
 AMOUNTS: dict[Period, int] = {"day": 100, "month": 150, "total": 400}
 AMOUNT = st.integers(1, 60)
 NUMBER = st.integers(0, 50)
-_REMEMBERED_S = 86_400
+REMEMBERED_S = 86_400
 
 
 class Books(RuleBasedStateMachine):
@@ -234,7 +234,7 @@ class Books(RuleBasedStateMachine):
             if name != all_but and id not in self.written_off:
                 self.written_off.add(id)
                 self._charge(held, wanted.amount)
-            is_old = wanted.created_ms < (self.clock.now() - _REMEMBERED_S) * 1000
+            is_old = wanted.created_ms < (self.clock.now() - REMEMBERED_S) * 1000
             if id in self.written_off and is_old:
                 self.forgotten.add(id)
 

@@ -92,7 +92,7 @@ def answer_headers(answer: Answer) -> Headers:
     return (
         JSON,
         (b"x-request-id", answer.request_id.encode()),
-        *_origin_headers(answer.model.id, answer.provider, str(answer.space)),
+        *_made_by(answer.model.id, answer.provider, str(answer.space)),
         (b"x-embedway-cost", usd_text(answer.totals.cost).encode()),
         (b"cache-status", _cache_status(answer)),
         (b"server-timing", b"total;dur=%b" % milliseconds),
@@ -102,7 +102,7 @@ def answer_headers(answer: Answer) -> Headers:
 
 # The same for most answers of a model.
 @lru_cache(1024)
-def _origin_headers(model: str, provider: str, space: str) -> Headers:
+def _made_by(model: str, provider: str, space: str) -> Headers:
     """Who made the vectors, and which."""
     return (
         (b"x-embedway-model", model.encode()),
