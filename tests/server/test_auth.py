@@ -10,7 +10,8 @@ import pytest
 
 from embedway.errors import ExpiredKey, InvalidKey, PermissionDenied
 from embedway.server.app import App
-from embedway.server.auth import Guard, KeyRing
+from embedway.server.auth import Guard
+from embedway.server.key_ring import KeyRing
 from embedway.server.messages import Incoming
 from embedway.types import Grant
 from tests.asgi import MODEL, bearer, call, embed

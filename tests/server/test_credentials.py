@@ -393,7 +393,7 @@ async def test_all_take_the_same_steps(gate: Gate, monkeypatch: pytest.MonkeyPat
         steps.append("hash")
         return hash_of(text)
 
-    monkeypatch.setattr("embedway.server.auth.hmac.compare_digest", compare)
+    monkeypatch.setattr("embedway.server.key_ring.hmac.compare_digest", compare)
     monkeypatch.setattr(keys, "hash", digest)
     for value in ("{text}", *NO_KEY, *(value for value, _ in NO_LONGER)):
         steps.clear()

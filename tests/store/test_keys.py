@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from embedway.errors import ExpiredKey, InvalidKey, InvalidRequest, NotFound, RevokedKey
 from embedway.secret import Secret
-from embedway.server.auth import KeyRing
+from embedway.server.key_ring import KeyRing
 from embedway.store.database import StoreError
 from embedway.store.keys import Key, KeyStore, is_project, load_pepper
 from tests.fakes import FakeClock
@@ -373,7 +373,7 @@ async def test_comparison_takes_the_same_time(store, clock, monkeypatch):
         compared.append((len(one), len(other)))
         return compare_digest(one, other)
 
-    monkeypatch.setattr("embedway.server.auth.hmac.compare_digest", compare)
+    monkeypatch.setattr("embedway.server.key_ring.hmac.compare_digest", compare)
     ring.check(good.reveal().encode())
     for wrong in (b"gw_prod_000000000000_" + b"0" * 64, b"", good.reveal().encode()[:-1]):
         with pytest.raises(InvalidKey):

@@ -26,12 +26,13 @@ from embedway.logs import REQUEST_ID
 from embedway.metrics import Load
 from embedway.runtime import Runtime
 from embedway.server.ai_sdk import AiSdk, Version
-from embedway.server.auth import Guard, KeyRing
+from embedway.server.auth import Guard
 from embedway.server.body import in_time, read_body, told_length
 from embedway.server.door import FullDoor
 from embedway.server.embeddings import Embeddings
 from embedway.server.envelope import internal_error, render_error
 from embedway.server.gauges import read_deployments
+from embedway.server.key_ring import KeyRing
 from embedway.server.last_used import LastUsed
 from embedway.server.media_type import check_body, check_head
 from embedway.server.messages import Hot, Incoming, Outgoing, read_head
