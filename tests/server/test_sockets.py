@@ -29,17 +29,19 @@ def head(url: str, *lines: str, method: str = "POST", path: str = "/v1/embedding
 
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers (lower-case) and body of one answer."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = connection.recv(65_536)
-        assert part, data
-        data += part
-    top, _, body = data.partition(b"\r\n\r\n")
-    status, *lines = top.decode("latin-1").split("\r\n")
+    """Status, headers (lower-case) and body of one answer; what came behind it is left unread."""
+    top = b""
+    while not top.endswith(b"\r\n\r\n"):
+        part = connection.recv(1)
+        assert part, top
+        top += part
+    status, *lines = top[:-4].decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (i.partition(":") for i in lines)}
-    while len(body) < int(headers["content-length"]):
-        body += connection.recv(65_536)
+    body = b""
+    while missing := int(headers["content-length"]) - len(body):
+        part = connection.recv(missing)
+        assert part, body
+        body += part
     return int(status.split()[1]), headers, body
 
 
