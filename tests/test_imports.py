@@ -33,6 +33,7 @@ SHARED = {
         "usage_rows",
         "vector_file",
         "vector_queue",
+        "vector_reader",
         "vector_rows",
         "vector_trouble",
         "vector_writer",

@@ -15,22 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from embedway.cached import Cached, CountCache, Damaged, Group, Key, Label, Selection, unpack
+from embedway.cached import Cached, CountCache, Group, Key, Label, Selection
 from embedway.clock import Clock
 from embedway.store.database import StoreError
 from embedway.store.vector_file import VectorFile
 from embedway.store.vector_queue import VectorQueue
-from embedway.store.vector_rows import Row, find, groups, last_id, page_after, purged_since
+from embedway.store.vector_reader import VectorReader
+from embedway.store.vector_rows import groups, last_id
 from embedway.store.vector_trouble import TROUBLE, Complaints, named
 from embedway.store.vector_writer import VectorWriter
 
 _QUEUE_BYTES = 64 * 2**20
 _BUSY_TIMEOUT_S = 5.0
 _CLOSE_S = 5.0
-_USED_EVERY_S = 60.0
-"""How exactly the time of a row's last use is known: a write for each read would cost more than
-the read."""
-_ROWS_PER_PAGE = 200
 _log = logging.getLogger("embedway.vectors")
 
 T = TypeVar("T")
@@ -51,10 +48,8 @@ class SqliteVectors:
         queue_bytes: int = _QUEUE_BYTES,
     ) -> None:
         self._path = path
-        self._ttl_s = ttl_s
-        self._clock = clock
         self._count = count
-        self._complain = Complaints(path, clock, count)
+        complain = Complaints(path, clock, count)
         self._file, writers_file = (
             VectorFile(
                 path,
@@ -62,7 +57,7 @@ class SqliteVectors:
                 busy_timeout_s=busy_timeout_s,
                 clock=clock,
                 lock=lock,
-                complain=self._complain,
+                complain=complain,
             )
             for lock in [threading.Lock()] * 2
         )
@@ -75,10 +70,19 @@ class SqliteVectors:
             ttl_s=ttl_s,
             clock=clock,
             count=count,
-            complain=self._complain,
+            complain=complain,
         )
         self._reading = ThreadPoolExecutor(1, "embedway-vectors-read")
         self._writing = ThreadPoolExecutor(1, "embedway-vectors-write")
+        self._reader = VectorReader(
+            self._file,
+            self._reading,
+            ttl_s=ttl_s,
+            clock=clock,
+            complain=complain,
+            use=self._use,
+            delete=lambda rows: self._hand_to_writer(partial(self._writer.delete_damaged, rows)),
+        )
         self._gate = threading.Lock()
         """Whoever holds it may hand work to the writer, or close."""
         self._is_woken = False
@@ -91,7 +95,7 @@ class SqliteVectors:
         """See VectorStore. A key is of one label only, so that the key alone is looked for."""
         if self._is_closed or not keys:
             return {}
-        return await _in(self._reading, partial(self._find, keys))
+        return await self._reader.find(keys)
 
     def put_many(self, label: Label, entries: Sequence[tuple[Key, Cached]], /) -> None:
         """See VectorStore."""
@@ -117,14 +121,16 @@ class SqliteVectors:
         """See VectorStore."""
         if self._is_closed:
             return mark, []
-        return await _in(self._reading, partial(self._purged_since, mark))
+        return await _in(self._reading, partial(self._reader.purged_since, mark))
 
     async def entries(self, selection: Selection, /) -> AsyncIterator[tuple[Key, Label, Cached]]:
         """See VectorStore. What is put meanwhile is not listed."""
         last = await self._ask(self._reading, partial(self._file.run, last_id))
         id: int | None = 0
         while id is not None:
-            id, page = await self._ask(self._reading, partial(self._page, id, last, selection))
+            id, page = await self._ask(
+                self._reading, partial(self._reader.page, id, last, selection)
+            )
             for entry in page:
                 yield entry
 
@@ -157,61 +163,11 @@ class SqliteVectors:
         except TROUBLE as error:
             raise StoreError(f"{self._path} cannot be used: {named(error)}") from None
 
-    # In the reading thread.
-
-    def _find(self, keys: Sequence[Key]) -> dict[Key, Cached]:
-        try:
-            rows = self._file.run(lambda connection: find(connection, keys))
-        except TROUBLE as error:
-            self._complain("read_error", error)
-            return {}
-        found = self._checked(rows)
-        long_ago = self._clock.now() - _USED_EVERY_S
-        unused = [
-            row.id
-            for row in rows
-            if row.key in found and not (isinstance(row.used_s, int) and row.used_s > long_ago)
-        ]
-        if unused:
-            self._queue.use(unused)
-            self._wake_writer()
-        return found
-
-    def _page(
-        self, after: int, last: int, selection: Selection
-    ) -> tuple[int | None, list[tuple[Key, Label, Cached]]]:
-        """The last id of the page, None behind all of them, and what is meant of it."""
-        rows = self._file.run(lambda c: page_after(c, after, last, _ROWS_PER_PAGE))
-        meant = [(row, label) for row, label in rows if selection.holds(label)]
-        found = self._checked([row for row, _ in meant])
-        page = [(row.key, label, found[row.key]) for row, label in meant if row.key in found]
-        return rows[-1][0].id if rows else None, page
-
-    def _purged_since(self, mark: int) -> tuple[int, list[Selection]]:
-        try:
-            return self._file.run(lambda connection: purged_since(connection, mark))
-        except TROUBLE as error:
-            self._complain("read_error", error)
-            return mark, []
-
-    def _checked(self, rows: Sequence[Row]) -> dict[Key, Cached]:
-        """What is whole and not too old. The age is the value's own, which its checksum covers."""
-        found, damaged = {}, []
-        too_old_s = self._clock.now() - self._ttl_s if self._ttl_s else -1.0
-        for row in rows:
-            try:
-                cached = unpack(row.key, row.value if isinstance(row.value, bytes) else b"")
-            except Damaged:
-                damaged.append(row)
-                continue
-            if cached.created_s > too_old_s:
-                found[row.key] = cached
-        if damaged:
-            self._complain.damaged(len(damaged))
-            self._hand_to_writer(partial(self._writer.delete_damaged, damaged))
-        return found
-
     # In any thread.
+
+    def _use(self, ids: Sequence[int]) -> None:
+        self._queue.use(ids)
+        self._wake_writer()
 
     def _wake_writer(self) -> None:
         if not self._is_woken:  # a job for each call would cost more than the call
