@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from embedway.budgets import Budget
 from embedway.errors import BudgetExceeded, LedgerUnavailable
 from embedway.ledger import AttemptBegun, AttemptEnded, Reservation
+from embedway.store import ledger as store_ledger
 from embedway.store.database import (
     ATTEMPTS,
     BUDGETS,
@@ -166,9 +167,39 @@ async def test_many_at_once_share_commits(engine, ledger):
 async def test_notes_are_written_without_a_wait(engine, ledger):
     """What costs nothing is written, too, though nobody waits for it."""
     ledger.note(make_begun(reserved_cost=0))
-    ledger.end(make_ended(cost=0))
+    ledger.note(make_ended(cost=0))
     await asyncio.to_thread(ledger.close)
     assert [row["state"] for row in read(engine, ATTEMPTS)] == ["settled"]
+
+
+async def test_what_is_paid_waits_for_no_more(engine, ledger, monkeypatch):
+    """What costs nothing may be gathered for as long as it likes: an attempt that is paid, its
+    end, whoever reads, and the end of the gateway wait for none of it."""
+    await asyncio.to_thread(ledger.flush)
+    monkeypatch.setattr(store_ledger, "_GATHER_S", 3600.0)
+    ledger.note(make_begun("free", reserved_cost=0))
+    await ledger.begin(make_begun("paid"))
+    assert {row["id"] for row in read(engine, ATTEMPTS)} == {"free", "paid"}
+    ledger.note(make_ended("free", cost=0))
+    await asyncio.to_thread(ledger.flush)
+    ledger.end(make_ended("paid"))
+    await asyncio.to_thread(ledger.close)
+    assert [row["state"] for row in read(engine, ATTEMPTS)] == ["settled", "settled"]
+
+
+async def test_what_is_free_is_gathered(engine, ledger, monkeypatch):
+    """Free attempts that come one after the other share their commits."""
+    await asyncio.to_thread(ledger.flush)
+    monkeypatch.setattr(store_ledger, "_GATHER_S", 3600.0)
+    commits = []
+    event.listen(engine, "commit", commits.append)
+    for i in range(100):
+        ledger.note(make_begun(f"a{i}", reserved_cost=0))
+        await asyncio.to_thread(lambda: None)  # others have their turn
+        ledger.note(make_ended(f"a{i}", cost=0))
+    await asyncio.to_thread(ledger.close)
+    assert {row["state"] for row in read(engine, ATTEMPTS)} == {"settled"}
+    assert len(commits) <= 3
 
 
 async def test_a_budget_covers_what_fits(engine, ledger):

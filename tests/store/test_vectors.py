@@ -13,6 +13,7 @@ from hypothesis import settings
 from msgspec.structs import replace
 
 from embedway.cached import Label, Selection
+from embedway.store import vectors
 from embedway.store.database import StoreError
 from embedway.store.vector_queue import VectorQueue
 from embedway.store.vectors import SqliteVectors
@@ -423,3 +424,16 @@ async def test_written_without_being_asked(cache):
             found.extend(await other.get_many(LABEL, [cache.make(1)[0]]))
 
     await asyncio.wait_for(look(), 30)
+
+
+async def test_who_waits_for_a_write_is_not_kept(cache, monkeypatch):
+    """Vectors may be gathered for as long as they like: whoever flushes, purges or closes waits
+    for none of it."""
+    monkeypatch.setattr(vectors, "_GATHER_S", 3600.0)
+    store, other = cache.open(), cache.open()
+    for number, end in enumerate((store.flush, lambda: store.purge(Selection()), store.close)):
+        key, cached = cache.make(number)
+        store.put_many(LABEL, [(key, cached)])
+        await end()
+        known = {} if number == 1 else {key: cached}
+        assert await other.get_many(LABEL, [key]) == known

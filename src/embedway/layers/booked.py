@@ -24,8 +24,8 @@ class AttemptsBook(Protocol):
         """Before it is made. Raises LedgerUnavailable."""
         ...
 
-    def note(self, attempt: AttemptBegun) -> None:
-        """The same for one that costs nothing: soon."""
+    def note(self, attempt: AttemptBegun | AttemptEnded) -> None:
+        """The begin or the end of one that costs nothing: within a moment."""
         ...
 
     def end(self, attempt: AttemptEnded) -> None:
@@ -61,7 +61,8 @@ class Booked:
             self._end(begun, "unknown")
             raise
         embeddings = response.embeddings
-        self.book.end(
+        self._write(
+            begun,
             AttemptEnded(
                 id=begun.id,
                 state="settled",
@@ -69,7 +70,7 @@ class Booked:
                 cost=sum([one.cost for one in embeddings]),
                 ended_ms=self._now_ms(),
                 status=response.attempts[-1].status if response.attempts else None,
-            )
+            ),
         )
         return response
 
@@ -95,7 +96,8 @@ class Booked:
         self, begun: AttemptBegun, state: AttemptState, error: EmbedError | None = None
     ) -> None:
         is_unknown = state == "unknown"
-        self.book.end(
+        self._write(
+            begun,
             AttemptEnded(
                 id=begun.id,
                 state=state,
@@ -104,8 +106,11 @@ class Booked:
                 ended_ms=self._now_ms(),
                 status=error.upstream_status if isinstance(error, UpstreamError) else None,
                 code=error.code if error else "abandoned",
-            )
+            ),
         )
+
+    def _write(self, begun: AttemptBegun, ended: AttemptEnded) -> None:
+        (self.book.end if begun.reserved_cost else self.book.note)(ended)
 
     def _now_ms(self) -> int:
         return int(self.clock.now() * 1000)

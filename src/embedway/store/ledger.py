@@ -1,8 +1,8 @@
 """The attempts book and the budgets: written before a provider is asked, and once it has answered.
 
 One thread writes whatever waits in one transaction, at once when it is idle: so that a commit,
-which reaches the disk, is shared by all who come meanwhile. What cannot be written is refused;
-what ended is kept until it can.
+which reaches the disk, is shared by all who come meanwhile. What costs nothing is gathered for a
+moment. What cannot be written is refused; what ended is kept until it can.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from embedway.store.recovery import BEAT_S, beat, leave, sweep
 
 _AT_ONCE = 256
 """The most that one transaction writes."""
+_GATHER_S = 0.02
+"""How long what costs nothing waits for more of its kind: what a killed process may lose of it."""
 _LONGEST_WAIT_S = 5.0
 _LAST_TRIES = 20
 _LAST_PAUSE_S = 0.25
@@ -62,6 +64,9 @@ class Ledger:
         self._owed: list[Work] = []
         """What ended and could not be written yet. Only the thread touches it."""
         self._work = threading.Event()
+        """There is something to write."""
+        self._haste = threading.Event()
+        """It is not to be gathered."""
         self._is_closed = False
         self._beats_at = self._resumes_at = clock.monotonic()
         self._connection: Connection | None = None
@@ -74,9 +79,10 @@ class Ledger:
         """Write down an attempt that is about to be made. Raises LedgerUnavailable."""
         await self._commit(lambda written: Begin(attempt, written))
 
-    def note(self, attempt: AttemptBegun) -> None:
-        """The same for one that costs nothing: written soon."""
-        self._add(Begin(attempt, None))
+    def note(self, attempt: AttemptBegun | AttemptEnded) -> None:
+        """The begin or the end of one that costs nothing: written within a moment."""
+        work = Begin(attempt, None) if isinstance(attempt, AttemptBegun) else attempt
+        self._add(work, is_urgent=False)
 
     def end(self, attempt: AttemptEnded) -> None:
         """What became of it: written soon, however long the database is away."""
@@ -105,6 +111,7 @@ class Ledger:
     def close(self) -> None:
         """Write what is left, for some seconds at most, and stop the thread. Blocking."""
         self._is_closed = True
+        self._haste.set()
         self._work.set()
         self._thread.join()
 
@@ -139,8 +146,10 @@ class Ledger:
 
         written.add_done_callback(end)
 
-    def _add(self, work: Work) -> None:
+    def _add(self, work: Work, *, is_urgent: bool = True) -> None:
         self._waiting.append(work)
+        if is_urgent and not self._haste.is_set():  # first: or the thread would wake twice
+            self._haste.set()
         if not self._work.is_set():
             self._work.set()
 
@@ -148,7 +157,10 @@ class Ledger:
         self._write_what_waits()  # above all: that this process lives, and which ones do not
         while not self._is_closed or self._waiting:
             self._work.wait(self._idle_s if not self._owed else RETRY_S)
+            self._haste.wait(_GATHER_S)
+            # Cleared before anything is looked at: what comes from here on sets them again.
             self._work.clear()
+            self._haste.clear()
             self._write_what_waits()
         for _ in range(_LAST_TRIES):
             if self._owed:

@@ -28,6 +28,9 @@ from embedway.store.vector_writer import VectorWriter
 _QUEUE_BYTES = 64 * 2**20
 _BUSY_TIMEOUT_S = 5.0
 _CLOSE_S = 5.0
+_GATHER_S = 0.02
+"""How long vectors wait to be written with others: to wake the thread for each would cost more
+than the rest of the writing. What a killed process may lose, beside what the thread is writing."""
 _log = logging.getLogger("embedway.vectors")
 
 T = TypeVar("T")
@@ -86,6 +89,8 @@ class SqliteVectors:
         self._gate = threading.Lock()
         """Whoever holds it may hand work to the writer, or close."""
         self._is_woken = False
+        self._haste = threading.Event()
+        """Somebody waits for what is written."""
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -107,6 +112,7 @@ class SqliteVectors:
     async def flush(self) -> None:
         """See VectorStore."""
         if not self._is_closed:
+            self._haste.set()
             await _in(self._writing, self._writer.write_waiting)
 
     async def groups(self) -> list[Group]:
@@ -115,6 +121,7 @@ class SqliteVectors:
 
     async def purge(self, selection: Selection, /) -> int:
         """See VectorStore."""
+        self._haste.set()
         return await self._ask(self._writing, partial(self._writer.purge, selection))
 
     async def purged_since(self, mark: int, /) -> tuple[int, list[Selection]]:
@@ -140,6 +147,7 @@ class SqliteVectors:
             if self._is_closed:
                 return
             self._is_closed = True
+        self._haste.set()
         loop = asyncio.get_running_loop()
         ends = {
             loop.run_in_executor(self._reading, self._file.close),
@@ -175,7 +183,10 @@ class SqliteVectors:
             self._hand_to_writer(self._write_waiting)
 
     def _write_waiting(self) -> None:
-        self._is_woken = False  # before the queue is looked at: what comes from here on wakes again
+        self._haste.wait(_GATHER_S)
+        # Before the queue is looked at: what comes from here on wakes again.
+        self._is_woken = False
+        self._haste.clear()
         self._writer.write_waiting()
 
     def _hand_to_writer(self, work: Callable[[], None]) -> None:
