@@ -187,7 +187,7 @@ def test_deployments():
     """Attempts by outcome, breaker, what is in flight and waits, and the head-room are those of
     the moment of reading; a deployment without a limit has no queue to show."""
     metrics, fares = Metrics(), [make_fares()]
-    metrics.watch(lambda: fares, lambda: Load(5, 600, 7))
+    metrics.watch(lambda: fares, lambda: Load(5, 600, 7, {"m": 8}))
     before = samples(metrics)
     fares[:] = [
         make_fares(breaker="open", in_flight=0, outcomes={"success": 8}),
@@ -211,7 +211,7 @@ def test_deployments():
 
 def test_load():
     """What the server holds is read when somebody asks, and is not there without a server."""
-    metrics, loads = Metrics(), [Load(5, 600, 7), Load(0, 0, 1)]
+    metrics, loads = Metrics(), [Load(5, 600, 7, {"m": 8}), Load(0, 0, 1, {})]
     assert ("embedway_requests_in_flight",) not in samples(metrics)
     metrics.watch(tuple, lambda: loads.pop(0))
     found = samples(metrics)
@@ -219,6 +219,7 @@ def test_load():
     assert found[("embedway_requests_in_flight",)] == 5
     assert found[("embedway_bytes_in_flight",)] == 600
     assert found[("embedway_connections",)] == 7
+    assert found["embedway_waiting_requests", "m"] == 8
     assert samples(metrics)[("embedway_requests_in_flight",)] == 0
 
 

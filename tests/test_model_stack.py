@@ -246,6 +246,21 @@ async def test_a_hedged_model_is_asked_twice_when_it_is_slow():
     assert [one.headroom.in_flight for one in stack.limits.values()] == [0, 0]
 
 
+def test_how_long_what_waits_takes():
+    """The accounts of a model work side by side, each as much as it can: what waits takes as long
+    as the slowest of them with its share."""
+    accounts = {
+        "openai": AccountSettings(api_key=Secret("sk-a"), concurrency=2),
+        "other": AccountSettings(
+            kind="openai", api_key=Secret("sk-b"), concurrency=6, tokens_per_minute=600_000
+        ),
+    }
+    batch = Built(providers=accounts).gateway.models[SMALL].batch
+    assert batch.drain_s(8, 0) == 1.0  # a second a call, until one was measured
+    assert batch.drain_s(80, 0) == 10.0
+    assert batch.drain_s(8, 800_000) == 600_000 / 10_000 - 6  # a tenth of it goes at once
+
+
 async def test_scopes():
     """By default the keys of one project share what is known; nobody else does."""
     built = Built(providers={"openai": OPENAI})

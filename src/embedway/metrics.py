@@ -58,6 +58,8 @@ class Load(Struct, frozen=True):
     requests: int
     bytes: int
     connections: int
+    waiting: Mapping[str, int]
+    """By model: requests that wait for a place at any of its deployments, to travel together."""
 
 
 class _Number:
@@ -259,6 +261,14 @@ def _of_load(load: Load) -> Iterator[Metric]:
         ("embedway_connections", "Connections that are open.", load.connections),
     ):
         yield GaugeMetricFamily(name, meaning, value=number)
+    waiting = GaugeMetricFamily(
+        "embedway_waiting_requests",
+        "Requests that wait for a place at any deployment of the model, to travel together.",
+        labels=("model",),
+    )
+    for model, requests in load.waiting.items():
+        waiting.add_metric((model,), requests)
+    yield waiting
 
 
 def _counter(

@@ -52,6 +52,13 @@ class ModelStack:
     """By account; the model in the process has none."""
     prices: Mapping[str, int]
     """By account: picodollars per token, for the cheapest first; 0 for one that is not there."""
+    batch: Batch | None = None
+    """None where requests do not travel together."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place at any of its accounts, to travel together."""
+        return 0 if self.batch is None else self.batch.waiting
 
 
 def build_model_stack(
@@ -80,14 +87,16 @@ def build_model_stack(
     top: Embedder = balance
     if served:
         top = _with_retries(balance, around, is_hedged=is_hedged)
+    batch: Batch | None = None
     if served and local is None and all(one.counts_each for one in served):
         # Above Retry: a slot of any account will do. Only where each caller's tokens, and so his
         # bill, stay his own; the local model joins by itself.
-        top = Batch(
+        top = batch = Batch(
             top,
             slots=lambda: _slots(limits.values(), is_busy=around.is_busy()),
             max_inputs=max(one.deployment.max_inputs for one in served),
             is_exact=can_count(model.tokenizer),
+            drain_s=lambda calls, tokens: _drain_s(limits.values(), calls, tokens),
         )
     # Above Batch: no text twice in a batch.
     top = Coalesce(top, around.scope, around.count_cache)
@@ -105,7 +114,7 @@ def build_model_stack(
         # Above Cache: pieces are kept, each under its own text.
         longest = min([one.max_input_tokens for one in served], default=model.max_input_tokens)
         top = Chunk(top, overlong, longest, _counter(model, served, around.count_local))
-    return ModelStack(top, health, limits, _prices(served))
+    return ModelStack(top, health, limits, _prices(served), batch)
 
 
 def _slots(limits: Collection[Limit], *, is_busy: bool) -> int:
@@ -113,6 +122,18 @@ def _slots(limits: Collection[Limit], *, is_busy: bool) -> int:
     travel together, and each text costs a fraction of a call of its own."""
     slots = sum(limit.headroom.concurrency for limit in limits)
     return min(slots, _SLOTS_WHILE_BUSY) if is_busy else slots
+
+
+def _drain_s(limits: Collection[Limit], calls: int, tokens: int) -> float:
+    """How long so many calls take, of so many tokens together, each account as many as it can."""
+    slots = _slots(limits, is_busy=False)
+    return max(
+        limit.headroom.drain_s(
+            -(-calls * limit.headroom.concurrency // slots),
+            tokens * limit.headroom.concurrency // slots,
+        )
+        for limit in limits
+    )
 
 
 def _with_retries(balance: Balance, around: Surroundings, *, is_hedged: bool) -> Embedder:

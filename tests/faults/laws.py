@@ -167,8 +167,8 @@ def _held(gateway: Gateway) -> list[str]:
         for layer in layers_of(stack.top):
             if isinstance(layer, Coalesce) and layer._asked:
                 found.append(f"Coalesce of {name}")
-            if isinstance(layer, Batch) and (layer._queues or layer._running):
-                found.append(f"Batch of {name}: {layer._queues} {layer._running}")
+            if isinstance(layer, Batch) and (layer.waiting or layer._running):
+                found.append(f"Batch of {name}: {layer.waiting} {layer._running}")
     return found
 
 

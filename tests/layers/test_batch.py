@@ -2,16 +2,19 @@
 
 import asyncio
 import gc
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedway.errors import UpstreamRejected, UpstreamUnavailable
+from embedway.errors import Overloaded, UpstreamRejected, UpstreamUnavailable
 from embedway.layers.batch import Batch
 from embedway.secret import Secret
 from tests.fakes import make_attempt, make_grant, make_request, until
 from tests.layers.held import Held, proof_of, settle
+
+GREEDY, MODEST = make_grant(key_id="greedy"), make_grant(key_id="modest")
 
 
 class Shared:
@@ -34,7 +37,7 @@ class Shared:
 
     async def drain(self):
         """Answer everything until nobody waits."""
-        while self.inner.running or self.layer._queues or self.layer._running:
+        while self.inner.running or self.layer.waiting or self.layer._running:
             for call in self.inner.running:
                 if not call.outcome.done():
                     call.answer()
@@ -223,6 +226,122 @@ async def test_every_queue_gets_its_turn():
     turns = [call.request.call.user for call in shared.inner.calls[1:]]
     assert turns[:4] == ["busy", "x", "y", "busy"]
     await shared.drain()
+
+
+async def test_a_greedy_key_does_not_keep_others_waiting():
+    """A thousand waiting texts of one key, on however many terms, delay another key's by one
+    call; and each key's go in the order they came."""
+    shared = Shared(max_inputs=2)
+    first = await shared.occupied()
+    tasks = [await shared.begin(f"g{i}", user=f"u{i % 3}", grant=GREEDY) for i in range(1000)]
+    tasks += [await shared.begin(f"m{i}", grant=MODEST) for i in range(3)]
+    first.answer()
+    for turn in range(1, 6):
+        await shared.inner.arrived(turn + 1)
+        shared.inner.calls[turn].answer()
+        await settle(3)
+
+    assert shared.inner.asked[1:6] == [
+        ("g0", "g3"), ("m0", "m1"), ("g1", "g4"), ("m2",), ("g2", "g5"),
+    ]  # fmt: skip
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert shared.layer.waiting == 0
+
+
+async def test_a_greedy_key_leaves_room_in_a_call():
+    """In a call that several keys share, keys take turns as well."""
+    shared = Shared(max_inputs=4)
+    first = await shared.occupied()
+    for i in range(6):
+        await shared.begin(f"g{i}", grant=GREEDY)
+    for i in range(2):
+        await shared.begin(f"m{i}", grant=MODEST)
+    first.answer()
+    await shared.drain()
+
+    assert shared.inner.asked[1:] == [("g0", "m0", "g1", "m1"), ("g2", "g3", "g4", "g5")]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy")), min_size=1, max_size=40),
+    st.integers(1, 3),
+)
+def test_turns(callers, slots):
+    """Whatever comes: what a key asks for on the same terms goes in the order it came, and
+    between two calls with texts of one key no other key has two that the first one is not in."""
+
+    async def check():
+        shared = Shared(slots=slots, max_inputs=1)
+        for i, (key, user) in enumerate(callers):
+            await shared.begin(f"{key}{user}{i}", user=user, grant=make_grant(key_id=key))
+        while shared.inner.running:
+            shared.inner.running[0].answer()
+            await settle(3)
+        order = [texts[0] for texts in shared.inner.asked]
+        assert sorted(order) == sorted(f"{key}{user}{i}" for i, (key, user) in enumerate(callers))
+        for terms in set(callers):
+            places = [int(text[2:]) for text in order if (text[0], text[1]) == terms]
+            assert places == sorted(places)
+        waited = order[slots:]
+        for key in "abc":
+            places = [i for i, text in enumerate(waited) if text[0] == key]
+            for one, after in pairwise(places):
+                between = [text[0] for text in waited[one + 1 : after]]
+                assert len(between) == len(set(between))
+
+    asyncio.run(check())
+
+
+async def test_what_waits_is_bounded():
+    """Whoever comes when so many full calls wait is refused at once, with the time that they
+    take; nobody who waits is harmed."""
+    asked = []
+    shared = Shared(max_inputs=4, max_waiting=2, drain_s=lambda *drain: asked.append(drain) or 7.5)
+    first = await shared.occupied()
+    tasks = [await shared.begin(*inputs) for inputs in ("abc", "def", "gh")]
+    with pytest.raises(Overloaded) as caught:
+        await shared.layer(make_request("one too many"))
+    assert caught.value.retry_after_s == 7.5
+    assert "8 inputs already wait for openai/text-embedding-3-small" in caught.value.message
+    assert asked == [(2, 8 * 3)]  # as if each had as many tokens as the one too many
+    assert shared.layer.waiting == 3
+
+    first.answer()
+    await shared.drain()
+    assert [len((await task).embeddings) for task in tasks] == [3, 3, 2]
+
+
+async def test_a_greedy_key_does_not_fill_the_line():
+    """When no more may wait, the last request of the key that has most of them makes room for
+    another key's, until that one has as many itself."""
+    shared = Shared(max_inputs=1, max_waiting=4)
+    first = await shared.occupied()
+    greedy = [await shared.begin(f"g{i}", user=f"u{i}", grant=GREEDY) for i in range(4)]
+    modest = [await shared.begin(f"m{i}", grant=MODEST) for i in range(3)]
+    for refused_one in (greedy[3], greedy[2], modest[2]):
+        with pytest.raises(Overloaded):
+            await refused_one
+    assert shared.layer.waiting == 4
+
+    first.answer()
+    await shared.drain()
+    await asyncio.gather(*greedy[:2], *modest[:2])
+    assert [texts[0] for texts in shared.inner.asked[1:]] == ["g0", "m0", "g1", "m1"]
+
+
+async def test_more_than_may_wait_waits_alone():
+    """A request of more inputs than may wait is let in when nobody else waits."""
+    shared = Shared(max_inputs=1, max_waiting=2)
+    first = await shared.occupied()
+    task = await shared.begin(*"abcde")
+    with pytest.raises(Overloaded):
+        await shared.layer(make_request("f"))
+    first.answer()
+    await shared.drain()
+    assert vectors(await task) == proofs(*"abcde")
 
 
 async def test_who_leaves_while_he_waits_is_dropped():
@@ -478,6 +597,6 @@ def test_whoever_comes_and_goes(steps):
         texts = play.shared.inner.bill.texts
         assert len(texts) == len(set(texts))
         assert not play.shared.layer._running
-        assert not play.shared.layer._queues
+        assert not play.shared.layer.waiting
 
     asyncio.run(check())

@@ -143,7 +143,7 @@ class Play:
         billed = self.provider.bill.billed
         assert paid == billed or (not is_exact and paid < billed)
         assert self.provider.most_at_once <= SLOTS
-        assert [*self.coalesce._asked, *self.batch._queues, *self.provider.held] == []
+        assert [*self.coalesce._asked, *self.batch._waiting.line, *self.provider.held] == []
 
     async def check_what_is_kept(self) -> None:
         """Whoever asks once more for what was answered gets it at once, and free."""

@@ -15,7 +15,7 @@ from embedway.secret import Secret
 from embedway.server.app import App
 from embedway.settings import AccountSettings, ServerSettings, Settings
 from tests.asgi import MODEL, Response, call, embed, running
-from tests.fakes import FakeClock, ScriptedSend
+from tests.fakes import FakeClock, ScriptedSend, until
 from tests.server.provider import SMALL, answer, failure
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -270,6 +270,35 @@ async def test_the_time_limit_covers_the_queues(tmp_path: Path) -> None:
         assert send.requests == []
         assert limits["openai"].waiting == 0
     assert MODEL not in response.error["message"]
+
+
+async def test_who_waits_for_any_account_is_told(tmp_path: Path) -> None:
+    """Requests that wait to travel together stand in the metrics and with the model's endpoints,
+    and no longer once they are answered."""
+    held = asyncio.Event()
+
+    async def hold(request: HttpRequest) -> HttpResponse:
+        await held.wait()
+        return answer(request)
+
+    async def told(app: App) -> tuple[int, str]:
+        endpoints = await call(app, "GET", f"/v1/models/{SMALL}/endpoints")
+        lines = (await call(app, "GET", "/metrics")).body.decode().splitlines()
+        [line] = [one for one in lines if f'waiting_requests{{model="{SMALL}"}}' in one]
+        return endpoints.json()["data"]["waiting"], line.rpartition(" ")[2]
+
+    settings = Settings(
+        home=str(tmp_path),
+        providers={"openai": AccountSettings(api_key=Secret("sk-operator"), concurrency=1)},
+    )
+    async with running(settings, send=ScriptedSend(hold)) as app:
+        stack = app.runtime.gateway.models[SMALL]
+        asking = [asyncio.create_task(embed(app, model=SMALL, input=f"text {i}")) for i in range(3)]
+        await until(lambda: stack.waiting == 2)
+        assert await told(app) == (2, "2.0")
+        held.set()
+        assert [(await one).status for one in asking] == [200] * 3
+        assert await told(app) == (0, "0.0")
 
 
 async def test_the_metrics_tell_of_attempts(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def check_leftovers(stack: object, log: Log) -> None:
         if isinstance(layer, Coalesce):
             left = layer._asked
         elif isinstance(layer, Batch):
-            left = layer._queues or layer._running
+            left = layer.waiting or layer._running
         elif isinstance(layer, Limit):
             left = layer.headroom.in_flight or layer.waiting
         elif isinstance(layer, Balance):

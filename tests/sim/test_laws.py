@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedway import health, upstream
+from embedway import health, journey, upstream
 from embedway.layers import balance, batch, booked, cache, coalesce, deadline, limit, split
 from embedway.types import replace
 from tests.sim.world import run_seed
@@ -28,10 +28,10 @@ def charge_everybody(self, value):
     return error.finished.get(position) if error else self.task.result().embeddings[position]
 
 
-async def answer_backwards(self, journey, embeddings, attempts, share=batch.Batch._share):
+async def answer_backwards(self, together, embeddings, attempts, share=batch.Batch._share):
     """Batch with the seats mixed up."""
     turned = dict(zip(embeddings, reversed(embeddings.values()), strict=True))
-    await share(self, journey, turned, attempts)
+    await share(self, together, turned, attempts)
 
 
 def keep_backwards(self, label, made, keep=cache.Cache._keep):
@@ -45,7 +45,7 @@ def never_free(self, slot):
     self._running.discard(slot)
 
 
-def first_deadline(self, build=batch._Journey.request.fget):
+def first_deadline(self, build=journey.Journey.request.fget):
     """Batch whose travellers all have the time of the first."""
     request = build(self)
     call = replace(request.call, deadline=self.aboard[0].request.call.deadline)
@@ -117,7 +117,7 @@ FAULTS = {
         "each vector is its own text's, in order",
     ),
     "batch joins over terms": (
-        (batch, "_terms", lambda request: request.params),
+        (journey, "_terms", lambda request: request.params),
         "a text goes out on its caller's terms alone",
     ),
     "batch blames all aboard": (
@@ -125,15 +125,15 @@ FAULTS = {
         "only who sent a bad text is refused",
     ),
     "batch does not move positions": (
-        (batch._Journey, "positions_of", lambda self, one: list(range(len(self.seats)))),
+        (journey.Journey, "positions_of", lambda self, one: list(range(len(self.seats)))),
         "an error names a bad input of the caller",
     ),
     "batch wakes nobody": (
         (batch.Batch, "_free", never_free),
-        "no layer holds on to a caller",
+        "without faults all are served",
     ),
     "batch takes the first one's deadline": (
-        (batch._Journey, "request", property(first_deadline)),
+        (journey.Journey, "request", property(first_deadline)),
         "nobody's time is over before it is",
     ),
     "cache knows no projects": (

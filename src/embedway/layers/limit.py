@@ -8,13 +8,13 @@ comes after his deadline: he is told at once, so that another account may be ask
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from embedway.clock import Clock
 from embedway.errors import EmbedError, Overloaded, UpstreamRateLimited, UpstreamTimeout
 from embedway.headroom import Headroom
+from embedway.line import Line
 from embedway.types import Attempt, Embedder, EmbedRequest, EmbedResponse
 
 _SHORTEST_SLEEP_S = 0.001
@@ -37,49 +37,6 @@ class _Turn:
         """It never will; whoever has gone is not told."""
         if not self.come.done():
             self.come.set_result(error)
-
-
-class _Line:
-    """Who waits: the calls of a key in the order they came, and the keys by turns."""
-
-    def __init__(self) -> None:
-        self._queues: OrderedDict[str, OrderedDict[_Turn, None]] = OrderedDict()
-        """By key; the one whose turn is next comes first."""
-        self.length = 0
-
-    def __iter__(self) -> Iterator[_Turn]:
-        return (turn for queue in self._queues.values() for turn in queue)
-
-    def join(self, turn: _Turn) -> None:
-        """Behind the others of its key."""
-        self._queues.setdefault(turn.key, OrderedDict())[turn] = None
-        self.length += 1
-
-    def leave(self, turn: _Turn) -> None:
-        """From wherever it stands, if it is still there."""
-        queue = self._queues.get(turn.key, OrderedDict())
-        if turn in queue:
-            del queue[turn]
-            self.length -= 1
-            if not queue:
-                del self._queues[turn.key]
-
-    @property
-    def first(self) -> _Turn | None:
-        """Whose turn it is."""
-        return next(iter(self), None)
-
-    def take(self, turn: _Turn) -> None:
-        """Its turn has come: its key goes behind the others."""
-        self.leave(turn)
-        if turn.key in self._queues:
-            self._queues.move_to_end(turn.key)
-
-    def greediest(self, newcomer: _Turn) -> _Turn:
-        """Who must go if there is one too many: the last of the key that has most waiting."""
-        longest = max(self._queues.values(), key=len)
-        own = self._queues.get(newcomer.key, ())
-        return newcomer if len(own) + 1 >= len(longest) else next(reversed(longest))
 
 
 class _Alarm:
@@ -122,7 +79,7 @@ class Limit:
     weigh: Callable[[EmbedRequest], int] = field(repr=False)
     """About how many tokens a request has."""
     max_waiting: int = 1024
-    _line: _Line = field(init=False, repr=False, default_factory=_Line)
+    _line: Line[_Turn] = field(init=False, repr=False, default_factory=Line)
     _alarm: _Alarm = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ from embedway.server.body import in_time, read_body, told_length
 from embedway.server.door import FullDoor
 from embedway.server.embeddings import Embeddings
 from embedway.server.envelope import internal_error, render_error
-from embedway.server.gauges import read_deployments
+from embedway.server.gauges import read_deployments, read_waiting
 from embedway.server.key_ring import KeyRing
 from embedway.server.last_used import LastUsed
 from embedway.server.media_type import check_body, check_head
@@ -133,7 +133,8 @@ class App:
         return 0.0 if arrived is None else self.runtime.clock.monotonic() - arrived
 
     def _load(self) -> Load:
-        return Load(self.shed.requests, self.shed.bytes, len(self.connections))
+        waiting = read_waiting(self.runtime.gateway)
+        return Load(self.shed.requests, self.shed.bytes, len(self.connections), waiting)
 
     async def has_keys(self) -> bool:
         """Whether a key was ever made."""

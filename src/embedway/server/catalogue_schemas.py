@@ -133,6 +133,9 @@ class ModelEndpoints(Body, frozen=True):
     created: int
     description: str
     architecture: Architecture
+    waiting: Annotated[
+        int, Meta(ge=0, description="Requests that wait for a place at any of them.")
+    ]
     endpoints: list[Endpoint]
 
 

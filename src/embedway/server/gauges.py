@@ -23,3 +23,8 @@ def read_deployments(gateway: Gateway) -> Iterator[Fares]:
                 waiting=None if limit is None else limit.waiting,
                 concurrency=None if limit is None else limit.headroom.concurrency,
             )
+
+
+def read_waiting(gateway: Gateway) -> dict[str, int]:
+    """How many requests wait for each model."""
+    return {model: stack.waiting for model, stack in gateway.models.items()}

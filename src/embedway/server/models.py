@@ -64,7 +64,7 @@ def list_endpoints(gateway: Gateway, name: str) -> dict[str, Any]:
     is let alone.
     """
     model = gateway.directory.look_up(name).model
-    price = usd_text(gateway.prices[model.id])
+    price, stack = usd_text(gateway.prices[model.id]), gateway.models.get(model.id)
     return {
         "data": {
             "id": model.id,
@@ -77,6 +77,7 @@ def list_endpoints(gateway: Gateway, name: str) -> dict[str, Any]:
                 "input_modalities": ["text"],
                 "output_modalities": ["embedding"],
             },
+            "waiting": stack.waiting if stack is not None else 0,
             "endpoints": [
                 {
                     "name": f"{account} | {model.id}",
