@@ -122,9 +122,11 @@ class Bench:
 
     def _wave(self, name: str, callers: int, *, is_same: bool = False) -> Wave:
         """*callers* connections, each with one new text (or all with the same one), at once."""
-        numbers = [self.texts] * callers if is_same else range(self.texts, self.texts + callers)
+        texts = [f"{number} a short text" for number in range(self.texts, self.texts + callers)]
+        if is_same:  # so slowly that all have asked before it is answered
+            texts = [f"{self.texts} asked slowly"] * callers
         self.texts += callers
-        requests = iter([ask(f"bench/{name}", f"{n} a short text") for n in numbers])
+        requests = iter([ask(f"bench/{name}", text) for text in texts])
         self._tally()
         took, latencies = exchange(self.gateway, requests, callers)
         p50, p99 = statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]

@@ -194,12 +194,14 @@ class Caller(asyncio.BufferedProtocol):
             self.end.set_exception(ConnectionError(what))
 
 
+_SLOWLY = 40
 PROVIDER = "import load; load.serve(load.Provider({latency_s}, {slots}))"
 """The command of a process that is one."""
 
 
 class Provider:
-    """An ASGI application that speaks OpenAI's dialect, takes its time and counts its calls."""
+    """An ASGI application that speaks OpenAI's dialect, takes its time and counts its calls; for
+    a text that says "slowly" it takes much more of it."""
 
     def __init__(self, latency_s: float, slots: int) -> None:
         self.latency_s = latency_s
@@ -214,7 +216,7 @@ class Provider:
         else:
             self.calls += 1
             async with self.free:
-                await asyncio.sleep(self.latency_s)
+                await asyncio.sleep(self.latency_s * (_SLOWLY if b"slowly" in body else 1))
             answer = embedded(json.loads(body)["input"])
         await send_body(send, answer)
 
