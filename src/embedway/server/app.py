@@ -38,8 +38,8 @@ from embedway.server.media_type import check_body, check_head
 from embedway.server.messages import Hot, Incoming, Outgoing, read_head
 from embedway.server.pages import Pages
 from embedway.server.rate_headers import rate_headers
-from embedway.server.receipt import ARRIVED
-from embedway.server.sending import PIECE_BYTES, send_outgoing
+from embedway.server.receipt import ARRIVED, WRITE
+from embedway.server.sending import PIECE_BYTES, Write, send_outgoing
 from embedway.server.shed import Shed
 from embedway.types import NO_RATES, Grant
 
@@ -69,13 +69,18 @@ class App:
         self._origin = origin
         self._is_loopback_only = is_loopback_only
         self._stack = AsyncExitStack()
-        self._answer: ASGIApp = self._dispatch
+        self._with_cors: ASGIApp | None = None
         self.connections: Collection[object] = ()
         """Those that are open, where the server says it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            # Taken out: the scope belongs to what it writes to, and would be garbage for long.
+            write = scope.get("state", {}).pop(WRITE, None)
+            if self._with_cors is None:
+                await self._dispatch(scope, receive, send, write)
+            else:  # it adds headers to the messages
+                await self._with_cors(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
@@ -118,7 +123,7 @@ class App:
         self.door = FullDoor(self.shed, runtime.clock, runtime.ids, runtime.metrics)
         self._pages = Pages(runtime, self.guard, versions, self._origin)
         if server.cors_origins:
-            self._answer = CORSMiddleware(
+            self._with_cors = CORSMiddleware(
                 self._dispatch,
                 allow_origins=server.cors_origins,
                 allow_methods=["GET", "POST"],
@@ -160,7 +165,9 @@ class App:
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _dispatch(
+        self, scope: Scope, receive: Receive, send: Send, write: Write | None = None
+    ) -> None:
         hot = self._hot.get(scope["path"])
         late_s = self._late_s(scope)
         id = self.runtime.ids.new()
@@ -184,10 +191,10 @@ class App:
             outgoing = explain(internal_error(id), incoming, id)
         self._note(incoming, id, outgoing.status, is_hot=hot is not None)
         if len(outgoing.body) <= PIECE_BYTES:
-            await send_outgoing(outgoing, receive, send)
+            await send_outgoing(outgoing, receive, send, write)
             return
         with self.shed.hold(len(outgoing.body)):
-            await send_outgoing(outgoing, receive, send)
+            await send_outgoing(outgoing, receive, send, write)
 
     def _note(self, incoming: Incoming, id: str, status: int, *, is_hot: bool) -> None:
         """Count the answer, and write its line where the operator wants one. Never a text."""

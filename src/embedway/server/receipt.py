@@ -11,10 +11,15 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import ClassVar, Literal, Protocol
 
 from msgspec import Struct
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from embedway.server.messages import Outgoing
 from embedway.settings import ServerSettings
@@ -23,6 +28,8 @@ LATE = "embedway.late"
 """In the state of an ASGI scope: the caller was too slow, and the rest of his body is not read."""
 ARRIVED = "embedway.arrived"
 """There, too: when the head of the request was read, on the door's clock."""
+WRITE = "embedway.write"
+"""There, too, until it is taken out: writes a whole answer at once, where that can be done."""
 
 _FLOOR_BYTES_PER_S = 240
 _GRACE_S = 5.0
@@ -134,6 +141,8 @@ class Bounded(HttpToolsProtocol):
         """The end of its head."""
         self.scope["state"][ARRIVED] = self.door.let_in()
         super().on_headers_complete()
+        # The task of the request has yet to begin.
+        self.scope["state"][WRITE] = partial(self._write, self.cycle)
         self._begin("body")
 
     def on_body(self, body: bytes) -> None:
@@ -176,11 +185,28 @@ class Bounded(HttpToolsProtocol):
         is_new = self._part != "body" and not self._received
         return is_new and not self._is_answering() and not self.transport.is_closing()
 
+    def _write(self, cycle: RequestResponseCycle, answer: Outgoing) -> bool:
+        """The answer to that request, head and body in one piece: uvicorn writes them apart, and
+        to write costs as much as all layers of a hit. False: it has to be sent as ASGI messages,
+        since the caller does not read, has gone, or is to be hung up on."""
+        if self.flow.write_paused or cycle.disconnected or not cycle.keep_alive:
+            return False
+        self.transport.write(self._written(answer))
+        # What uvicorn's `send` does after an answer's last byte.
+        cycle.waiting_for_100_continue = False
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
     def _written(self, answer: Outgoing) -> bytes:
         length = (b"content-length", str(len(answer.body)).encode())
         headers = (*self.server_state.default_headers, *answer.headers, length)
         lines = [b"%b: %b\r\n" % header for header in headers]
-        return b"".join((STATUS_LINE[answer.status], *lines, b"\r\n", answer.body))
+        head = b"".join((STATUS_LINE[answer.status], *lines, b"\r\n"))
+        if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2:
+            raise ValueError("a header of an answer holds a line break")
+        return head + answer.body
 
     def _is_answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete  # None at first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from starlette.types import Message, Receive, Send
@@ -19,13 +19,28 @@ with unread bytes resets it, and the reset may overtake the answer: he would see
 broken connection, and try again (nginx's lingering_close does the same)."""
 
 
-async def send_outgoing(outgoing: Outgoing, receive: Receive, send: Send) -> None:
-    """One whole answer as ASGI messages."""
+_HALF_READ = (408, 413, 431)
+"""The statuses of requests that are answered before their end has come."""
+
+Write = Callable[[Outgoing], bool]
+
+
+async def send_outgoing(
+    outgoing: Outgoing, receive: Receive, send: Send, write: Write | None
+) -> None:
+    """One whole answer: at once with *write* where it can, or as ASGI messages."""
+    is_half_read = outgoing.status in _HALF_READ
+    if (
+        write is not None
+        and not is_half_read
+        and len(outgoing.body) <= PIECE_BYTES
+        and write(outgoing)
+    ):
+        return
     head: list[tuple[bytes, bytes]] = [
         *outgoing.headers,
         (b"content-length", str(len(outgoing.body)).encode()),
     ]
-    is_half_read = outgoing.status in (408, 413, 431)
     if is_half_read:
         head.append((b"connection", b"close"))
     start: Message = {"type": "http.response.start", "status": outgoing.status, "headers": head}
