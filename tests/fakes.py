@@ -183,6 +183,12 @@ def make_request(
     )
 
 
+def allowing(accounts: Iterable[str]) -> Callable[[tuple[str, ...], EmbedParams], list[str]]:
+    """All of *accounts* may be asked, as far as the call lets them."""
+    names = list(accounts)
+    return lambda only, params: [name for name in names if not only or name in only]
+
+
 def respond(
     request: EmbedRequest,
     *,

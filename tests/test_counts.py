@@ -120,6 +120,24 @@ async def test_a_thousand_identical_texts():
     assert built.counted["collapsed"] == 999
 
 
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_callers_who_come_as_the_answer_does(turns):
+    """Whoever asks for a text that is on its way, in whichever turn of the event loop its answer
+    comes, asks no second time: one text upstream, paid once."""
+    provider, built = with_openai()
+    callers = []
+    for turn in range(80):
+        callers.append(built.begin("same", model=SMALL))
+        if turn == turns:
+            provider.open.set()
+        await asyncio.sleep(0)
+    responses = await asyncio.gather(*callers)
+
+    assert provider.calls == [["same"]]
+    assert {one.embeddings[0].vector for one in responses} == {vector_of("same")}
+    assert sum(one.embeddings[0].cost for one in responses) == PRICE
+
+
 async def test_a_thousand_different_texts():
     """A thousand callers with a text each, at an account of 4 calls at a time with 96 inputs each,
     are at most 15 calls; everybody gets his own, and his own count and cost."""

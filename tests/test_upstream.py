@@ -87,7 +87,14 @@ async def test_limits():
 
 
 @pytest.mark.parametrize(
-    ("left", "share", "given"), [(60.0, 1.0, 59.97), (60.0, 0.5, 30.0), (0.1, 1.0, 0.098)]
+    ("left", "share", "given"),
+    [
+        (60.0, 1.0, 59.97),
+        (60.0, 0.5, 30.0),
+        (0.1, 1.0, 0.098),
+        (0.202, 0.5, 0.101),
+        (0.19, 0.5, 0.1862),  # too little would be left for anybody else
+    ],
 )
 async def test_time_for_one_account(left, share, given):
     """An account gets its share of the time that is left, and never all of it: whose silence it

@@ -11,7 +11,10 @@ from embedway.line import Line
 from embedway.positions import placed, position_of
 from embedway.types import Attempt, Embedding, EmbedRequest, EmbedResponse, Grant, replace
 
-_NOBODY = Grant(key_id="shared", name="several callers")
+_SHARED = "shared"
+"""Stands for the key where several travel together."""
+_SEVERAL = "(several)"
+"""Likewise for the project; none is called that."""
 
 
 class Waiting:
@@ -87,16 +90,20 @@ class Journey:
 
     @property
     def request(self) -> EmbedRequest:
-        """Their one request. For several it has a call of its own: nobody's key, and time until
-        the last of them must be answered."""
+        """Their one request. For several it has a call of its own, with time until the last of
+        them must be answered."""
         first = self.aboard[0].request
         inputs = tuple(one.request.inputs[position] for one, position in self.seats)
         if len(self.aboard) == 1:
             return first if inputs == first.inputs else replace(first, inputs=inputs)
+        calls = [one.request.call for one in self.aboard]
         call = replace(
             first.call,
-            grant=_NOBODY,
-            deadline=max(one.request.call.deadline for one in self.aboard),
+            grant=_shared([one.grant for one in calls]),
+            # As much as any of them may ask for: nobody loses by travelling with others.
+            deadline=max(one.deadline for one in calls),
+            retries=max(one.retries for one in calls),
+            share=max(one.share for one in calls),
             cache="use",
             fallbacks=(),
             tags=(),
@@ -115,6 +122,15 @@ class Journey:
         if position is None or position >= len(self.seats):
             return None
         return self.seats[position][0]
+
+
+def _shared(grants: Sequence[Grant]) -> Grant:
+    """On whose behalf they travel: nobody's, unless all have one key; but still their project's."""
+    keys, projects = {one.key_id for one in grants}, {one.project for one in grants}
+    if len(keys) == 1:
+        return grants[0]
+    project = projects.pop() if len(projects) == 1 else _SEVERAL
+    return Grant(key_id=_SHARED, name="several callers", project=project)
 
 
 class _Wish(NamedTuple):

@@ -108,7 +108,15 @@ def build_model_stack(
         store = kept.store if served else None
         origins = _origins(model, accounts, served)
         top = Cache(
-            top, model, kept.recent, store, origins, around.scope, around.clock, around.count_cache
+            top,
+            model,
+            kept.recent,
+            store,
+            origins,
+            balance.allowed,
+            around.scope,
+            around.clock,
+            around.count_cache,
         )
     if overlong != "error":
         # Above Cache: pieces are kept, each under its own text.

@@ -45,6 +45,10 @@ _TO_TELL = 0.02
 """A provider's time is over so long, and such a part of it, before the caller's: else nobody would
 learn whose silence it was."""
 
+_WORTH_LEAVING_S = 0.1
+"""With less than that left for another account nobody else would be asked: twice what `retry` holds
+for the least, since some of it passes until then."""
+
 Renewed = Callable[[], Awaitable[Secret | AccessKey]]
 """Finds the access token or key that is valid now. Raises UpstreamError."""
 
@@ -215,6 +219,8 @@ def _is_ours() -> bool:
 
 
 def _time_for_answer(remaining_s: float, share: float) -> float:
+    if remaining_s * (1 - share) <= _WORTH_LEAVING_S:
+        share = 1.0
     return min(remaining_s * share, remaining_s - min(_TO_TELL_S, remaining_s * _TO_TELL))
 
 

@@ -23,7 +23,7 @@ from tests.faults.world import World
 
 HURRY_S = 0.1
 AT_ONCE_S = 5.0
-MOST_CALLS = 20
+MOST_CALLS = 24
 BUG = End(500, "internal_error")
 """An exception that nobody has promised is a bug, and is told as one."""
 CUT_OFF = End(503, "overloaded")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from embedway.errors import Overloaded, UpstreamRejected, UpstreamUnavailable
 from embedway.layers.batch import Batch
 from embedway.secret import Secret
+from embedway.store.keys import is_project
 from tests.fakes import make_attempt, make_grant, make_request, until
 from tests.layers.held import Held, proof_of, settle
 
@@ -168,17 +169,19 @@ async def test_who_travels_together(one, other, calls):
 
 
 async def test_a_joined_call_is_nobodys():
-    """A joined request has time until the last caller's deadline, and carries what they have in
-    common and nothing that is one caller's own."""
+    """A joined request has time until the last caller's deadline and as many attempts as any of
+    them, and carries what they have in common and nothing that is one caller's own."""
     shared = Shared()
     first = await shared.occupied()
-    for deadline in (10.0, 30.0, 20.0):
+    for retries, deadline in enumerate((10.0, 30.0, 20.0)):
         await shared.begin(
             str(deadline),
             deadline=deadline,
+            retries=retries,
+            share=deadline / 40,
             user="u",
             order=("x",),
-            grant=make_grant(name="mine"),
+            grant=make_grant(key_id=f"k{deadline}", name="mine", project="p"),
             tags=("mine",),
             trace="mine",
             app="mine",
@@ -188,10 +191,33 @@ async def test_a_joined_call_is_nobodys():
     await shared.drain()
     call = shared.inner.calls[1].request.call
 
-    assert call.deadline == 30.0
+    assert (call.deadline, call.retries, call.share) == (30.0, 2, 0.75)
     assert (call.user, call.order) == ("u", ("x",))
     assert "mine" not in repr(call)
-    assert (call.grant.is_admin, call.grant.project) == (False, "default")
+    assert (call.grant.is_admin, call.grant.project) == (False, "p")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "key", "project"),
+    [
+        ({"key_id": "k1", "project": "p"}, {"key_id": "k1", "project": "p"}, "k1", "p"),
+        ({"key_id": "k1", "project": "p"}, {"key_id": "k2", "project": "p"}, "shared", "p"),
+        ({"key_id": "k1", "project": "p"}, {"key_id": "k2", "project": "q"}, "shared", "(several)"),
+    ],
+)
+async def test_whose_a_joined_call_is(one, other, key, project):
+    """A joined call is booked on the key and the project of its callers where they have one; no
+    project is charged for what another one asked."""
+    shared = Shared()
+    first = await shared.occupied()
+    for text, grant in (("a", one), ("b", other)):
+        await shared.begin(text, grant=make_grant(**grant))
+    first.answer()
+    await shared.drain()
+
+    grant = shared.inner.calls[1].request.call.grant
+    assert (grant.key_id, grant.project) == (key, project)
+    assert not is_project("(several)")
 
 
 async def test_a_lone_traveller_keeps_his_request():

@@ -23,6 +23,7 @@ from embedway.vectors import from_numbers, truncate
 from tests.fakes import (
     FakeClock,
     ScriptedEmbedder,
+    allowing,
     make_attempt,
     make_grant,
     make_params,
@@ -42,7 +43,9 @@ ORIGINS = {"scripted": b"scripted", "other": b"originof"}
 class Asked:
     """A cache over a scripted Embedder, with a memory and, if wanted, a store."""
 
-    def __init__(self, answers=(), *, model=MODEL, store=True, origins=ORIGINS, scope="project"):
+    def __init__(
+        self, answers=(), *, model=MODEL, store=True, origins=ORIGINS, scope="project", allowed=None
+    ):
         self.clock, self.counts = FakeClock(), Counts()
         self.inner = ScriptedEmbedder(answers)
         self.store = MemoryStore(self.clock) if store else None
@@ -55,6 +58,7 @@ class Asked:
             self.recent,
             self.store,
             origins,
+            allowed or allowing(origins),
             scope,
             self.clock,
             self.counts,
@@ -340,6 +344,59 @@ async def test_whose_vectors_count(options, only, hit, forgotten):
     response = await asked("a", options=options, only=only)
 
     assert sources(response) == ["cache" if hit else "scripted"]
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["memory", "store"])
+@pytest.mark.parametrize(
+    ("asked_first", "asked_then", "hit"),
+    [
+        ((), (), True),
+        (("scripted",), (), False),
+        (("scripted",), ("other",), False),
+        (("scripted",), ("scripted",), True),
+        (("scripted",), ("scripted", "other"), False),
+    ],
+)
+@pytest.mark.parametrize("fields", [{"options": OPTIONS}, {"input_type": "clustering"}])
+async def test_who_does_not_read_the_question(fields, asked_first, asked_then, hit, forgotten):
+    """An account that was forced to answer what it does not read made another vector: it counts
+    for who forces it again, and for nobody else."""
+
+    def allowed(only, params):
+        reading = ["other"] if params.options or params.input_type else [*ORIGINS]
+        may = [name for name in ORIGINS if not only or name in only]
+        return [name for name in may if name in reading] or may
+
+    def by(source):
+        return lambda request: respond(request, source=source)
+
+    asked = Asked([by("scripted" if asked_first else "other"), by("other")], allowed=allowed)
+    await asked("a", only=asked_first, **fields)
+    if forgotten:
+        asked.forget()
+
+    response = await asked("a", only=asked_then, **fields)
+
+    assert sources(response) == ["cache" if hit else "other"]
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_what_came_during_a_look_into_the_store_is_known(store):
+    """A caller who looked into the memory too early, and then into the store, finds what was
+    answered meanwhile: a text is not asked for again while its vector is here."""
+    asked = Asked()
+    late = asyncio.create_task(asked("a", "b"))
+    look = asked.store.get_many
+
+    async def meanwhile(label, keys):
+        asked.store.get_many = look
+        await asked("b")
+        return {} if not store else await look(label, keys[:1])
+
+    asked.store.get_many = meanwhile
+    response = await late
+    assert sources(response) == ["scripted", "cache"]
+    assert [value for inputs in asked.inputs for value in inputs] == ["b", "a"]
 
 
 @pytest.mark.parametrize("store", [True, False])

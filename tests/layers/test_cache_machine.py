@@ -22,7 +22,7 @@ from embedway.spaces import space_of
 from embedway.store.recent import RecentVectors
 from embedway.types import Embedding, EmbedParams, EmbedRequest, EmbedResponse, Input, Vector
 from embedway.vectors import truncate
-from tests.fakes import FakeClock, make_grant, make_params, make_request, make_vector
+from tests.fakes import FakeClock, allowing, make_grant, make_params, make_request, make_vector
 from tests.store.store_laws import DAMAGES, Counts, Damage
 
 TTL_S = 1000.0
@@ -183,6 +183,7 @@ class CacheLaws(RuleBasedStateMachine):
             self.recent,
             self.store,
             ACCOUNTS,
+            allowing(ACCOUNTS),
             self.scope,
             self.clock,
             self.counts,

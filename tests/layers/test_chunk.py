@@ -23,6 +23,7 @@ from embedway.vectors import as_array, from_numbers
 from tests.fakes import (
     FakeClock,
     ScriptedEmbedder,
+    allowing,
     make_attempt,
     make_params,
     make_request,
@@ -376,7 +377,17 @@ async def test_over_the_local_model_and_a_cache(policy):
     )
     recent = RecentVectors(max_bytes=2**20, ttl_s=0, clock=clock, count=counts)
     inner = Coalesce(local, "project", counts)
-    cache = Cache(inner, found, recent, None, {"local": b"thelocal"}, "project", clock, counts)
+    cache = Cache(
+        inner,
+        found,
+        recent,
+        None,
+        {"local": b"thelocal"},
+        allowing(["local"]),
+        "project",
+        clock,
+        counts,
+    )
     chunk = Chunk(cache, policy, 40, local.count_tokens)
     text = "The quick brown fox jumps over the lazy dog while rain falls. " * 20
     request = make_request("short", text, text, model=found.id, dimensions=256)

@@ -176,6 +176,70 @@ async def test_a_question_that_is_being_given_up_is_not_joined():
     assert asked.layer._asked == {}
 
 
+async def test_who_comes_as_the_answer_does_joins_still():
+    """Until the first asker has heard the answer, and may have made it known, who asks for the
+    same text joins him: in no turn of the event loop is it asked again, nor paid twice."""
+    asked = Asked()
+    first = await asked.begin("a")
+
+    async def come(turns):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return None if first.done() else await asked.layer(make_request("a"))
+
+    late = [asyncio.create_task(come(turns)) for turns in range(12)]
+    asked.inner.calls[0].answer()
+    joined = [one for one in [await task for task in late] if one is not None]
+    assert len(joined) > 2
+    assert asked.inner.asked == [("a",)]
+    assert [vectors(one) for one in joined] == [proofs("a")] * len(joined)
+    assert sum(sum(costs(one)) for one in [await first, *joined]) == asked.inner.bill.billed
+    assert asked.layer._asked == {}
+
+
+async def test_an_answered_question_waits_for_its_asker():
+    """A caller who waits for another question as well has not made the first one's answer known:
+    who comes meanwhile joins him; but nobody joins what has failed."""
+    asked = Asked()
+    other = await asked.begin("b")
+    first = await asked.begin("a", "b")
+    asked.inner.calls[1].answer()
+    await settle(4)
+    late = await asked.begin("a")
+    assert vectors(await late) == proofs("a")
+    assert asked.inner.asked == [("b",), ("a",)]
+    asked.inner.calls[0].answer()
+    assert vectors(await first) == proofs("a", "b")
+    await other
+
+    failing = await asked.begin("c", "d")
+    asked.inner.calls[2].fail(UpstreamUnavailable("down", provider="openai"))
+    await settle(1)
+    again = await asked.begin("c")
+    asked.inner.calls[3].answer()
+    assert vectors(await again) == proofs("c")
+    with pytest.raises(UpstreamUnavailable):
+        await failing
+
+
+@pytest.mark.parametrize("fewer", [{"retries": 0}, {"share": 0.5}], ids=str)
+async def test_who_may_be_asked_for_more_often(fewer):
+    """The failure of a question that had fewer attempts, or less time, than a caller may ask for
+    is not his: he asks himself."""
+    asked = Asked()
+    first = await asked.begin("a", **fewer)
+    joined, alike = await asked.begin("a"), await asked.begin("a", **fewer)
+    asked.inner.calls[0].fail(UpstreamUnavailable("down", provider="openai"))
+    await settle(6)
+    for call in asked.inner.running:
+        call.answer()
+    assert vectors(await joined) == proofs("a")
+    for one in (first, alike):
+        with pytest.raises(UpstreamUnavailable):
+            await one
+    assert asked.inner.asked == [("a",), ("a",)]
+
+
 async def test_nothing_is_remembered():
     """An answered question is forgotten: who comes later asks anew."""
     asked = Asked()

@@ -39,6 +39,7 @@ from tests.fakes import (
     FakeClock,
     MemoryBook,
     ScriptedEmbedder,
+    allowing,
     make_call,
     make_deployment,
     make_request,
@@ -61,7 +62,17 @@ def make_cache(inner):
     clock = FakeClock()
     recent = RecentVectors(max_bytes=2**20, ttl_s=0, clock=clock, count=ignore)
     model = CATALOG.find(MODEL).model
-    return Cache(inner, model, recent, None, {"openai": b"12345678"}, "project", clock, ignore)
+    return Cache(
+        inner,
+        model,
+        recent,
+        None,
+        {"openai": b"12345678"},
+        allowing(["openai"]),
+        "project",
+        clock,
+        ignore,
+    )
 
 
 def make_balance(inner):

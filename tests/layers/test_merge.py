@@ -19,7 +19,7 @@ from embedway.layers.split import Split
 from embedway.parts import Limits
 from embedway.store.recent import RecentVectors
 from embedway.types import CACHED, EmbedResponse, replace
-from tests.fakes import FakeClock, make_attempt, make_call, make_grant, make_request
+from tests.fakes import FakeClock, allowing, make_attempt, make_call, make_grant, make_request
 from tests.layers.held import Bill, HeldCall, proof_of
 
 MODEL = "openai/text-embedding-3-small"
@@ -94,7 +94,15 @@ class Play:
         self.coalesce = Coalesce(self.batch, "project", ignore)
         recent = RecentVectors(max_bytes=2**20, ttl_s=0, clock=clock, count=ignore)
         self.cache = Cache(
-            self.coalesce, FOUND.model, recent, None, ORIGINS, "project", clock, ignore
+            self.coalesce,
+            FOUND.model,
+            recent,
+            None,
+            ORIGINS,
+            allowing(ORIGINS),
+            "project",
+            clock,
+            ignore,
         )
         self.callers: list[tuple[Any, asyncio.Task[EmbedResponse]]] = []
 

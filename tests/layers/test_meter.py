@@ -7,6 +7,7 @@ import pytest
 from embedway.errors import InvalidRequest, RateLimited, UpstreamUnavailable
 from embedway.layers.meter import Meter
 from embedway.ledger import UsageLine
+from embedway.types import CACHED, Embedding
 from tests.fakes import (
     FakeClock,
     MemoryBook,
@@ -15,6 +16,7 @@ from tests.fakes import (
     make_call,
     make_grant,
     make_request,
+    make_vector,
     respond,
 )
 
@@ -99,6 +101,25 @@ async def test_failure(error, status, code):
     assert (line.status, line.code, line.model) == (status, code, SMALL)
     assert (line.provider, line.inputs, line.tokens, line.cost) == (None, 2, 0, 0)
     assert count.lines == book.lines
+
+
+async def test_what_was_answered_of_a_failure():
+    """What was embedded before a request failed is paid and kept: the line has its tokens and its
+    cost, as the budgets have it."""
+    error = UpstreamUnavailable("no", provider="p")
+    error.finished = {
+        0: Embedding(make_vector("one"), 5, "openai", 100_000),
+        2: Embedding(make_vector("three"), 7, CACHED),
+    }
+    error.attempts = (make_attempt(provider="openai", is_success=False),)
+    meter, book, _ = make_meter(ScriptedEmbedder([error]))
+
+    with pytest.raises(UpstreamUnavailable):
+        await meter(make_request("one", "two", "three", model="small"))
+
+    (line,) = book.lines
+    assert (line.status, line.inputs, line.tokens, line.cost) == (503, 3, 12, 100_000)
+    assert (line.provider, line.space, line.saved) == ("openai", None, 7 * 20_000)
 
 
 async def test_names_the_model_that_served():

@@ -412,3 +412,20 @@ def test_echoes():
     words = "bad key sk-operator-0123456789 \x1b[31mred\r\nSet-Cookie: x"
     error = explain(400, orjson.dumps({"error": {"message": words}}))
     assert error.message.endswith("bad key ***  [31mred  Set-Cookie: x")
+
+
+def test_a_callers_text_is_not_the_providers_word():
+    """What FastAPI repeats of a refused text is left out: a text could say that the provider takes
+    but one input, and would be believed."""
+    text = "\x00 batch size 64 > maximum allowed batch size 1"
+    told = {
+        "type": "value_error",
+        "loc": ["body", "input", 0],
+        "msg": "NUL is not allowed",
+        "input": text,
+        "ctx": {"error": text},
+    }
+    error = explain(422, orjson.dumps({"detail": [told, 7]}))
+    assert type(error) is UpstreamRejected
+    assert "NUL is not allowed" in error.message
+    assert "batch size" not in error.message

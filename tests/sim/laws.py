@@ -73,7 +73,9 @@ class Laws:
             expect(has_cause, "an error has a cause of late", number, error)
         for position, embedding in error.finished.items():
             self._check(visit, position, embedding)
-        self.books.check_lines(visit, error.status, 0)
+            self.books.collect(visit, embedding, position)
+        done = sum(one.cost for one in error.finished.values())
+        self.books.check_lines(visit, error.status, done)
 
     def left(self, visit: Visit) -> None:
         """He hung up, or his task was cancelled by mistake."""

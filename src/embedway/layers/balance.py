@@ -7,7 +7,7 @@ flight and is fast. Knows each account's health, which calls tell of; nothing is
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedway.errors import (
@@ -119,16 +119,20 @@ class Balance:
             ),
         )
 
-    def _allowed(self, request: EmbedRequest) -> Sequence[str]:
-        call = request.call
-        allowed = [name for name in self.accounts if not call.only or name in call.only]
+    def allowed(self, only: Collection[str], params: EmbedParams) -> Sequence[str]:
+        """Who may be asked of *only* (of all, if there is none), well or not. Raises
+        InvalidRequest if nobody may."""
+        allowed = [name for name in self.accounts if not only or name in only]
         if not allowed:
             raise InvalidRequest(
-                f"No provider among {', '.join(call.only)} serves {self.model}; "
+                f"No provider among {', '.join(only)} serves {self.model}; "
                 f"it is served by {', '.join(self.accounts)}.",
                 param="provider",
             )
-        return [name for name in allowed if self.suits(name, request.params)] or allowed
+        return [name for name in allowed if self.suits(name, params)] or allowed
+
+    def _allowed(self, request: EmbedRequest) -> Sequence[str]:
+        return self.allowed(request.call.only, request.params)
 
     def _nobody(self, allowed: Sequence[str]) -> UpstreamError:
         """Why none can be asked now, and when one can."""

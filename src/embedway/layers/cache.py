@@ -65,15 +65,21 @@ class Cache:
     store: VectorStore | None
     origins: Mapping[str, bytes] = field(repr=False)
     """Account to the digest of its deployment of the model: what others made is not known here."""
+    allowed: Callable[[tuple[str, ...], EmbedParams], Sequence[str]] = field(repr=False)
+    """The accounts that may be asked, of some (of all, if there are none): `Balance.allowed`."""
     scope: Scope
     clock: Clock = field(repr=False)
     count: CountCache = field(repr=False)
     _kept_keys: Callable[[EmbedParams, str], CacheKeys] = field(init=False, repr=False)
+    _kept_origins: Callable[[tuple[str, ...], EmbedParams], frozenset[bytes]] = field(
+        init=False, repr=False
+    )
     _all_origins: frozenset[bytes] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         kept = lru_cache(_KEYS_KEPT)(self._make_keys)
         object.__setattr__(self, "_kept_keys", kept)
+        object.__setattr__(self, "_kept_origins", lru_cache(_KEYS_KEPT)(self._find_origins))
         object.__setattr__(self, "_all_origins", frozenset(self.origins.values()))
 
     def __call__(self, request: EmbedRequest, /) -> Coroutine[Any, Any, EmbedResponse]:
@@ -152,17 +158,28 @@ class Cache:
         purges, allowed = self.recent.purges, self._allowed(request)
         stored = await store.get_many(label, missing)
         found = [(key, one) for key, one in stored.items() if one.origin in allowed]
+        # Somebody's question for the rest may have been answered meanwhile.
+        rest = [key for key in missing if key not in stored]
+        came = self._remembered(request, rest) if rest else {}
         if self.recent.purges == purges:  # else some of it may be what was purged
             self.recent.add_many(label, found)
-        return {**known, **dict(found)}
+        return {**known, **came, **dict(found)}
 
     def _allowed(self, request: EmbedRequest) -> frozenset[bytes]:
-        """Whose vectors count. Options are read by one provider and not by another: the vectors
-        of accounts that may not serve this call may be others."""
-        only = request.call.only
-        if not only or not request.params.options:
+        """Whose vectors count. A word for the input type is read by one provider and not by
+        another, and so are options: who does not read them makes other vectors."""
+        if len(self._all_origins) == 1:
             return self._all_origins
-        return frozenset(self.origins[account] for account in only if account in self.origins)
+        only, params = request.call.only, request.params
+        is_short = len(params.options) <= _OPTIONS_KEPT_BYTES
+        return (self._kept_origins if is_short else self._find_origins)(only, params)
+
+    def _find_origins(self, only: tuple[str, ...], params: EmbedParams) -> frozenset[bytes]:
+        asked, reading = self.allowed(only, params), self.allowed((), params)
+        # All who read a word read it alike. What options mean is each provider's own affair, and
+        # an account that was forced without knowing the word is alone with what it makes.
+        is_alike = not params.options and set(asked) <= set(reading)
+        return frozenset(self.origins[name] for name in (reading if is_alike else asked))
 
     async def _ask(
         self, request: EmbedRequest, label: Label, keys: Sequence[Key], missing: Sequence[int]

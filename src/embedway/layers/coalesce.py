@@ -33,18 +33,26 @@ keep him waiting."""
 class _Question:
     """Some texts on their way, and how many wait for them."""
 
-    __slots__ = ("deadline", "inputs", "task", "terms", "unpaid", "waiting")
+    __slots__ = ("call", "inputs", "is_awaited", "task", "terms", "unpaid", "waiting")
 
     def __init__(
         self, terms: Hashable, request: EmbedRequest, task: asyncio.Task[EmbedResponse]
     ) -> None:
         self.terms = terms
         self.inputs = {value: position for position, value in enumerate(request.inputs)}
-        self.deadline = request.call.deadline
+        self.call = request.call
         self.task = task
         self.waiting = 0
+        self.is_awaited = True
+        """Whether its asker still waits, who makes known what he hears."""
         self.unpaid = set(self.inputs)
         """Texts whose cost nobody has taken yet: the first who collects one pays for it."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is over, and was not answered."""
+        task = self.task
+        return task.done() and (task.cancelled() or task.exception() is not None)
 
     def find(self, value: Input) -> Embedding | None:
         """The embedding of one of its texts, None if it failed."""
@@ -103,7 +111,11 @@ class Coalesce:
             asked: dict[_Question, list[Input]] = {own: [*fresh]} if own else {}
             for value, question in joined.items():
                 asked.setdefault(question, []).append(value)
-            await self._wait(asked)
+            try:
+                await self._wait(asked)
+            finally:
+                if own:
+                    self._let_go(own)
             if own and own.waiting == 1 and len(fresh) == len(request.inputs):
                 return own.task.result()  # nobody else had a part in it
             missing = answers.hear(asked, own)
@@ -117,7 +129,7 @@ class Coalesce:
         return {
             value: question
             for value in inputs
-            if (question := asked.get(value)) is not None and not question.task.done()
+            if (question := asked.get(value)) is not None and not question.has_failed
         }
 
     def _ask(self, terms: Hashable, request: EmbedRequest, inputs: tuple[Input, ...]) -> _Question:
@@ -132,8 +144,16 @@ class Coalesce:
     async def _run(self, request: EmbedRequest) -> EmbedResponse:
         return await self.inner(request)
 
+    def _let_go(self, question: _Question) -> None:
+        """Its asker goes on, and up to where the answer is kept nobody else runs in between."""
+        question.is_awaited = False
+        if question.task.done():
+            self._forget(question)
+
     def _end(self, question: _Question) -> None:
-        self._forget(question)
+        # Until its asker has heard the answer nobody else knows it: who comes now joins him still.
+        if question.has_failed or not question.is_awaited:
+            self._forget(question)
         # Seen: nobody may be left who looks at it.
         error = None if question.task.cancelled() else question.task.exception()
         if isinstance(error, EmbedError):
@@ -219,5 +239,8 @@ def _is_shared(error: EmbedError, question: _Question, value: Input, request: Em
         if (blamed := position_of(error)) is not None:
             return blamed == question.inputs[value]
         return question.inputs.keys() <= set(request.inputs)
+    asked, own = question.call, request.call
+    if asked.retries < own.retries or asked.share < own.share:
+        return False  # it was not tried as often as he may ask, or given as much time
     is_late = isinstance(error, (DeadlineExceeded, UpstreamTimeout))
-    return not is_late or question.deadline >= request.call.deadline
+    return not is_late or asked.deadline >= own.deadline

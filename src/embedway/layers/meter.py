@@ -17,6 +17,7 @@ from embedway.types import (
     CACHED,
     Attempt,
     Embedder,
+    Embedding,
     EmbedParams,
     EmbedRequest,
     EmbedResponse,
@@ -57,7 +58,9 @@ class Meter:
         try:
             response = await self.inner(request)
         except EmbedError as error:
-            self._write(request, started, error.status, error.code, error.attempts)
+            # What was answered of it is kept and paid, though its caller sees none of it.
+            done = tuple(error.finished.values())
+            self._write(request, started, error.status, error.code, error.attempts, done)
             raise
         except asyncio.CancelledError:
             self._write(request, started, CALLER_GONE, "caller_gone")
@@ -65,7 +68,9 @@ class Meter:
         except Exception:
             self._write(request, started, 500, "internal_error")
             raise
-        self._write(request, started, 200, None, response.attempts, response)
+        self._write(
+            request, started, 200, None, response.attempts, response.embeddings, response.params
+        )
         return response
 
     def _write(
@@ -75,16 +80,17 @@ class Meter:
         status: int,
         code: str | None,
         attempts: tuple[Attempt, ...] = (),
-        response: EmbedResponse | None = None,
+        embeddings: tuple[Embedding, ...] = (),
+        answered: EmbedParams | None = None,
     ) -> None:
+        """answered: the params of an answer; None if there is none."""
         call, seconds = request.call, self.clock.monotonic() - started
-        params = response.params if response else request.params
-        embeddings = response.embeddings if response else ()
+        params = answered or request.params
         model = self.canonical(params.model)
         price = self.prices.get(model)
         tried = attempts[-1].provider if attempts else None
         tokens = cost = saved_tokens = 0
-        provider = CACHED if embeddings else tried
+        provider = CACHED if answered else tried
         for embedding in embeddings:  # in one pass: every answer goes through here
             tokens += embedding.tokens
             cost += embedding.cost
@@ -111,7 +117,7 @@ class Meter:
             app=call.app,
             is_byok=any([attempt.credential_type == "byok" for attempt in attempts]),
             project=call.grant.project,
-            space=str(self.space(params)) if embeddings else None,
+            space=str(self.space(answered)) if answered else None,
             saved=saved_tokens * (price or 0),
         )
         self.book.add(line)

@@ -124,8 +124,21 @@ def error_message(body: bytes) -> str | None:
         return None
     if isinstance(reply.error, _ErrorBody):
         return reply.error.message
-    told = reply.error or reply.message or reply.detail
+    told = reply.error or reply.message or _without_input(reply.detail)
     return told if told is None or isinstance(told, str) else orjson.dumps(told).decode()
+
+
+def _without_input(detail: Any) -> Any:
+    """FastAPI repeats what it refused: a caller's text is not the provider's word, and must not
+    be taken for one."""
+    if not isinstance(detail, list):
+        return detail
+    return [
+        {name: value for name, value in one.items() if name not in ("input", "ctx")}
+        if isinstance(one, dict)
+        else one
+        for one in detail
+    ]
 
 
 def _row(name: str, base_url: str | None, source: str, **traits: Any) -> Provider:

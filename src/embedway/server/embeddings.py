@@ -104,7 +104,10 @@ class Embeddings:
         if body.gateflow or routing is not _NO_OPTIONS:
             call = replace(
                 call,
-                cache=(body.gateflow and body.gateflow.cache) or call.cache,
+                # Who wants nothing stored means it, whatever else he wants.
+                cache=call.cache
+                if said.is_no_store
+                else (body.gateflow and body.gateflow.cache) or "use",
                 fallbacks=self._fallbacks(body, routing),
                 credentials=_credentials(routing.byok),
             )
