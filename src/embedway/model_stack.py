@@ -38,6 +38,10 @@ from embedway.types import Embedder, EmbedParams, EmbedRequest
 _COUNTED_HERE_BYTES = 16_384
 """The tokens of longer requests are counted in a thread."""
 _SLOTS_WHILE_BUSY = 8
+_CALLS_WAITING = 1024
+_LEAST_WAITING = 65_536
+"""So many full calls may wait, and at least so many inputs: an account that takes one at a time
+must not refuse the second caller with a long list."""
 _USUAL = 0.95
 """The share of answers that a hedged call waits for before it is asked again."""
 
@@ -91,11 +95,13 @@ def build_model_stack(
     if served and local is None and all(one.counts_each for one in served):
         # Above Retry: a slot of any account will do. Only where each caller's tokens, and so his
         # bill, stay his own; the local model joins by itself.
+        most = max(one.deployment.max_inputs for one in served)
         top = batch = Batch(
             top,
             slots=lambda: _slots(limits.values(), is_busy=around.is_busy()),
-            max_inputs=max(one.deployment.max_inputs for one in served),
+            max_inputs=most,
             is_exact=can_count(model.tokenizer),
+            max_waiting=max(_LEAST_WAITING, _CALLS_WAITING * most),
             drain_s=lambda calls, tokens: _drain_s(limits.values(), calls, tokens),
         )
     # Above Batch: no text twice in a batch.

@@ -322,10 +322,10 @@ def test_turns(callers, slots):
 
 
 async def test_what_waits_is_bounded():
-    """Whoever comes when so many full calls wait is refused at once, with the time that they
+    """Whoever comes when so many inputs wait is refused at once, with the time that they
     take; nobody who waits is harmed."""
     asked = []
-    shared = Shared(max_inputs=4, max_waiting=2, drain_s=lambda *drain: asked.append(drain) or 7.5)
+    shared = Shared(max_inputs=4, max_waiting=8, drain_s=lambda *drain: asked.append(drain) or 7.5)
     first = await shared.occupied()
     tasks = [await shared.begin(*inputs) for inputs in ("abc", "def", "gh")]
     with pytest.raises(Overloaded) as caught:

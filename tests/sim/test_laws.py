@@ -40,6 +40,13 @@ def keep_backwards(self, label, made, keep=cache.Cache._keep):
     keep(self, label, list(zip(reversed(keys), embeddings, strict=True)))
 
 
+def rest_for_ever(self, begun, error, judge=health.Health._judge):
+    """A breaker that never closes again."""
+    judge(self, begun, error)
+    if self._open_until is not None:
+        self._open_until = self._forgiven_at = float("inf")
+
+
 def never_free(self, slot):
     """Batch that forgets whom it should wake."""
     self._running.discard(slot)
@@ -65,7 +72,7 @@ def keep_places(self, begun, error):
 
 FAULTS = {
     "a breaker rests for ever": (
-        (health, "_FIRST_REST_S", 1e9),
+        (health.Health, "_judge", rest_for_ever),
         "without faults all are served",
     ),
     "failed calls count as in flight": (

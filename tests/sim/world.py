@@ -28,7 +28,7 @@ from tests.sim.loop import STARTS_S, SimClock, SimLoop, Stuck
 from tests.sim.plan import Caller, Plan, make_plan
 from tests.sim.provider import SimProviders
 from tests.sim.store import SimStore
-from tests.sim.traffic import OPERATOR
+from tests.sim.traffic import HEALED_S, OPERATOR
 
 CATALOG = load_catalog()
 _AGAIN = 10_000
@@ -102,6 +102,7 @@ class _World:
         laws.books.check_sums(is_exact=plan.is_calm)
         self.log.write("the faults stop")
         self.providers.fault_rate = self.store.fault_rate = 0.0
+        await self.clock.sleep(HEALED_S)  # within that time every account is asked again
         laws.must_succeed = True
         await self._all(plan.later)
         await self.store.flush()

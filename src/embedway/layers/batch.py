@@ -26,14 +26,14 @@ class Batch:
     """At most *slots* calls of *inner* at a time, each of about *max_inputs* inputs.
 
     is_exact: whether the tokens of each text are known even when it travels with others'; if not,
-    their share is an estimate, and says so. max_waiting: so many full calls may wait.
+    their share is an estimate, and says so. max_waiting: so many inputs may wait.
     """
 
     inner: Embedder
     slots: Callable[[], int]
     max_inputs: int
     is_exact: bool = True
-    max_waiting: int = 1024
+    max_waiting: int = 65_536
     drain_s: Callable[[int, int], float] = field(default=lambda calls, tokens: 0.0, repr=False)
     """About how long so many calls, of so many tokens together, take."""
     _waiting: Platform = field(init=False, repr=False, default_factory=Platform)
@@ -48,7 +48,7 @@ class Batch:
             finally:
                 self._free(slot)
         waiting = Waiting(request, asyncio.get_running_loop().create_future())
-        if self._waiting.inputs + len(request.inputs) > self.max_waiting * self.max_inputs:
+        if self._waiting.inputs + len(request.inputs) > self.max_waiting:
             self._make_room(waiting)
         self._waiting.join(waiting)
         try:
