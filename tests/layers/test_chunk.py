@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
+from embedway import recent_cuts
 from embedway.catalog_file import load_catalog
 from embedway.errors import InputTooLong, UpstreamInputTooLong, UpstreamUnavailable
 from embedway.layers.cache import Cache
 from embedway.layers.chunk import Chunk
 from embedway.layers.coalesce import Coalesce
 from embedway.local import Local
+from embedway.recent_cuts import RecentCuts
 from embedway.static_model import load_wordllama
 from embedway.store.recent import RecentVectors
 from embedway.tokens import count_cl100k
@@ -409,3 +411,43 @@ async def test_over_the_local_model_and_a_cache(policy):
         whole /= np.linalg.norm(whole)
         assert one.is_averaged
         assert float(np.dot(as_array(one.vector), whole)) > 0.98
+
+
+@POLICY
+@pytest.mark.parametrize("count", [None, lambda text: len(text.split())], ids=["none", "mistaken"])
+async def test_what_was_refused_once_is_not_sent_again(policy, count):
+    """Where only a refusal tells that an input is too long, the second time it is cut as it had to
+    be the first time: nothing is refused, and the pieces and so the vector are the same."""
+    provider = Provider(20, count_words)
+    chunk = Chunk(provider, policy, 20, count)
+    texts = ["short", "a" * 300, "bb " * 50, "a" * 300]
+    first = await chunk(make_request(*texts))
+    refused = len(provider.requests) - 1
+    again = await chunk(make_request(*reversed(texts)))
+
+    assert refused > 0
+    assert len(provider.requests) == refused + 2
+    last, second = provider.requests[refused].inputs, provider.requests[-1].inputs
+    assert {*second} >= {*last}
+    assert [e.vector for e in again.embeddings] == [e.vector for e in first.embeddings][::-1]
+    assert all(attempt.is_success for attempt in again.attempts)
+
+
+def test_recent_cuts(monkeypatch):
+    """Cuts are known by the whole input and its kind, the ones used last are kept, and very long
+    lists of them are not."""
+    monkeypatch.setattr(recent_cuts, "_KEPT", 3)
+    monkeypatch.setattr(recent_cuts, "_MOST_PIECES", 2)
+    cuts = RecentCuts()
+    cuts.note("abcdef", ["abc", "def"])
+    cuts.note((1, 2, 3), [(1, 2)])
+    assert cuts.find("abcdef") == ["abc", "def"]
+    assert cuts.find((1, 2, 3)) == [(1, 2)]
+    assert cuts.find("(1, 2, 3)") is None
+    cuts.note("long", ["l", "o", "ng"])
+    assert cuts.find("long") is None
+    assert cuts.find("abcdef") is not None
+    for text in ("x", "y"):
+        cuts.note(text, [text])
+    assert cuts.find((1, 2, 3)) is None
+    assert cuts.find("abcdef") is not None

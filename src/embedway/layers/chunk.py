@@ -7,7 +7,7 @@ Above `cache`: what is kept and billed are the pieces, each under its own text.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +15,7 @@ from embedway.errors import EmbedError, InputTooLong, UpstreamInputTooLong
 from embedway.parts import size_of
 from embedway.pieces import CountTokens, cut, first_piece
 from embedway.positions import placed, position_of
+from embedway.recent_cuts import RecentCuts
 from embedway.types import (
     CACHED,
     Attempt,
@@ -54,6 +55,8 @@ class _Work:
         self.request = request
         self.pieces = [_Piece(owner, one) for owner, many in enumerate(pieces) for one in many]
         self.asked = self.pieces
+        self.recut_owners: set[int] = set()
+        """The positions of inputs that were refused and cut again."""
         self.attempts: tuple[Attempt, ...] = ()
 
     def ask(self) -> EmbedRequest:
@@ -76,11 +79,19 @@ class _Work:
             is_short = piece.made is not None or len(piece.value) <= length
             if is_short or self.request.inputs[piece.owner] != value:
                 pieces.append(piece)
-            elif policy == "truncate":
+                continue
+            self.recut_owners.add(piece.owner)
+            if policy == "truncate":
                 pieces.append(_Piece(piece.owner, piece.value[:length]))
             else:
                 pieces += [_Piece(piece.owner, one) for one in cut(piece.value, length, len)]
         self.pieces = pieces
+
+    def cuts(self) -> Iterator[tuple[Input, list[Input]]]:
+        """The inputs that were refused, and into what they had to be cut."""
+        for owner in self.recut_owners:
+            own = [piece.value for piece in self.pieces if piece.owner == owner]
+            yield self.request.inputs[owner], own
 
     def response(self, response: EmbedResponse) -> EmbedResponse:
         """The whole answer."""
@@ -128,12 +139,16 @@ class Chunk:
     policy: Literal["truncate", "mean"]
     max_tokens: int
     count: CountTokens | None = field(default=None, repr=False)
+    _cuts: RecentCuts = field(init=False, repr=False, default_factory=RecentCuts)
 
     async def __call__(self, request: EmbedRequest, /) -> EmbedResponse:
-        pieces: Sequence[Sequence[Input]] = [[value] for value in request.inputs]
-        if any(map(self._may_be_long, request.inputs)):
+        known = [self._cuts.find(value) for value in request.inputs]
+        pieces: Sequence[Sequence[Input]] = [
+            found or [value] for found, value in zip(known, request.inputs, strict=True)
+        ]
+        if any(len(one) == 1 and self._may_be_long(one[0]) for one in pieces):
             # Counting some 100,000 characters takes milliseconds, again and again.
-            pieces = await asyncio.to_thread(lambda: [self._cut(v) for v in request.inputs])
+            pieces = await asyncio.to_thread(self._cut_all, pieces)
         work = _Work(request, pieces)
         while True:
             asked = work.ask()
@@ -149,6 +164,8 @@ class Chunk:
                 work.recut(*guess, self.policy)
                 work.attempts += error.attempts
                 continue
+            for value, cut_into in work.cuts():
+                self._cuts.note(value, cut_into)
             return response if asked is request else work.response(response)
 
     def _may_be_long(self, value: Input) -> bool:
@@ -156,6 +173,10 @@ class Chunk:
         if isinstance(value, str):
             return self.count is not None and size_of(value) > self.max_tokens
         return len(value) > self.max_tokens
+
+    def _cut_all(self, inputs: Sequence[Sequence[Input]]) -> list[Sequence[Input]]:
+        """What is not in pieces yet."""
+        return [one if len(one) > 1 else self._cut(one[0]) for one in inputs]
 
     def _cut(self, value: Input) -> list[Input]:
         """The input in pieces, itself if it is not too long."""
