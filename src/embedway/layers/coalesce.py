@@ -1,6 +1,6 @@
 """One question for one text, however many wait for it; doubles within a request are asked once.
 
-Above `batch`: a batch never holds a text twice. A question belongs to nobody: it runs in a task of
+Above `batch`: no question holds a text twice. A question belongs to nobody: it runs in a task of
 its own and ends early only when the last one who waits for it has gone.
 """
 
