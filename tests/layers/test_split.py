@@ -430,6 +430,27 @@ async def test_a_lower_limit_is_believed(told):
     assert later[:-1] == [32 if told == "number" else 25] * (len(later) - 1)
 
 
+async def test_a_lower_limit_of_tokens_is_believed():
+    """A provider that finds a request too long, though no input of it is, takes fewer tokens at
+    once than was known: after a while nothing is refused any more."""
+    texts = [f"text {i:03}" for i in range(64)]
+
+    def refuse(inputs):
+        if sum(map(len, inputs)) <= 16 * len(texts[0]):
+            return None
+        return rejected("too many tokens", UpstreamInputTooLong)
+
+    provider, limits = Provider(refuse), Limits(inputs=2048)
+    split = Split(provider, limits)
+    counts = []
+    for _ in range(3):
+        before = len(provider.asked)
+        assert vectors(await split(make_request(*texts))) == proofs(*texts)
+        counts.append(len(provider.asked) - before)
+    assert counts[-1] == 4
+    assert counts[0] > counts[1]
+
+
 async def test_pieces_run_side_by_side():
     """Where parts are cut further the pieces run side by side, too, and what waits is cut before
     it is asked in vain."""

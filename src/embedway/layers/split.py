@@ -154,7 +154,7 @@ class Split:
             self._learn(error, work.inputs(part))
             await self._cut(work, part)
         elif len(part) > 1 and _is_refusal(error):
-            await self._find_blame(work, part)
+            await self._find_blame(work, part, error)
         else:
             work.fail(part, error)
 
@@ -183,14 +183,24 @@ class Split:
         elif error.counts_inputs:
             limits = replace(limits, inputs=count // 2)
         else:
-            limits = replace(limits, bytes=sum(map(size_of, inputs)) // 2)
+            self._believe_half(inputs)
+            return
         self._learned[:] = [limits]
 
-    async def _find_blame(self, work: _Work, part: range) -> None:
+    def _believe_half(self, inputs: Sequence[Input]) -> None:
+        """Half of these bytes would have been enough."""
+        half = sum(map(size_of, inputs)) // 2
+        least = min(half, self.believed.bytes or half)
+        self._learned[:] = [replace(self.believed, bytes=least)]
+
+    async def _find_blame(self, work: _Work, part: range, refused: EmbedError) -> None:
         """Halve a refused part until one input alone is refused. If nothing at all is accepted,
         two others are asked alone as well: perhaps it is the request that is refused."""
         blamed = await self._halve(work, part)
         if blamed is None:
+            if isinstance(refused, UpstreamInputTooLong) and work.failed is None:
+                # No input is: all of them together have more tokens than one request may have.
+                self._believe_half(work.inputs(part))
             return
         position, error = blamed
         is_told = isinstance(error, UpstreamInputTooLong)
