@@ -140,6 +140,16 @@ async def test_who_asks_once_is_hung_up_on(
     assert connection.wire.is_closed
 
 
+async def test_who_wants_the_head_alone_gets_no_body(connection: Connection) -> None:
+    """The answer to HEAD ends with its head, also where it is an error: what follows would be
+    taken for the next answer."""
+    head = request(b"").replace(b"POST", b"HEAD")
+    await connection.ask(head, request(), answers=2)
+    first, _, rest = b"".join(connection.wire.writes).partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 405")
+    assert rest.startswith(b"HTTP/1.1 200")
+
+
 async def test_a_long_answer_waits_for_its_reader(connection: Connection) -> None:
     """A long answer leaves piece by piece, and none while its caller does not read."""
     connection.protocol.data_received(request(LONG))

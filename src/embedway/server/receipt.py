@@ -188,8 +188,9 @@ class Bounded(HttpToolsProtocol):
     def _write(self, cycle: RequestResponseCycle, answer: Outgoing) -> bool:
         """The answer to that request, head and body in one piece: uvicorn writes them apart, and
         to write costs as much as all layers of a hit. False: it has to be sent as ASGI messages,
-        since the caller does not read, has gone, or is to be hung up on."""
-        if self.flow.write_paused or cycle.disconnected or not cycle.keep_alive:
+        since the caller wants no body, does not read, has gone, or is to be hung up on."""
+        wants_body = cycle.scope["method"] != "HEAD"
+        if self.flow.write_paused or cycle.disconnected or not (cycle.keep_alive and wants_body):
             return False
         self.transport.write(self._written(answer))
         # What uvicorn's `send` does after an answer's last byte.
